@@ -1,0 +1,1 @@
+//! Real clusters of the built binary, real faults, and what must hold.

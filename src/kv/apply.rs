@@ -1,0 +1,152 @@
+//! The only function that changes replicated state: a compare-and-swap on a bucket's head.
+//!
+//! `apply` is pure and deterministic, and costs O(writes). If the command's `prev` is the bucket's
+//! head, its effects are made and it becomes the head; else nothing changes and the outcome is
+//! `Conflict`. By induction a command applies only onto exactly the state its script read, phantoms
+//! included, under every history of leaders: there is no lock, no lease, and no read set in the log.
+//!
+//! It reads no configuration: limits and admission are the executor's. An error is never an outcome:
+//! it means that this replica's bytes are damaged, and the process stops.
+
+use bytes::Bytes;
+use xxhash_rust::xxh3::Xxh3;
+
+use super::command::{BucketId, Command, DIRECTORY, Effect, Outcome, Write};
+use super::keyspace::{self, BucketMeta, Row, Table};
+use super::name::BucketName;
+use super::store::{self, Store};
+use crate::encoding;
+use crate::error::{Error, Result};
+
+/// Applies the command of the log entry at `index` of `term`.
+pub fn apply(
+    store: &mut impl Store,
+    term: u64,
+    index: u64,
+    command: &Command,
+) -> Result<Outcome> {
+    // A command of another term was proposed by a leader that had lost that term meanwhile.
+    if command.id.term != term {
+        return Ok(Outcome::Conflict);
+    }
+    let Some(mut meta) = store::meta(store, command.bucket)? else {
+        return Ok(Outcome::Conflict);
+    };
+    if meta.head != command.prev {
+        return Ok(Outcome::Conflict);
+    }
+    meta.head = command.id;
+    meta.now = meta.now.max(command.now);
+    meta.revision += 1;
+    let mut revision = meta.revision;
+    match &command.effect {
+        Effect::Write(writes) => make_writes(store, command.bucket, &mut meta, writes)?,
+        Effect::CreateBucket { name, rows } => {
+            let id = BucketId(index);
+            create_bucket(store, id, name, rows, command)?;
+            let value = encoding::encode(&id)?.into();
+            let write = Write { row: Row::bucket(name), value: Some(value) };
+            make_writes(store, command.bucket, &mut meta, &[write])?;
+            revision = index;
+        }
+        Effect::DeleteBucket => {
+            delete_bucket(store, command.bucket, &meta)?;
+            return Ok(Outcome::Applied { revision });
+        }
+    }
+    put_meta(store, command.bucket, &meta)?;
+    Ok(Outcome::Applied { revision })
+}
+
+/// Records the node ids of a membership, so that none is ever given to another data directory.
+pub fn record_nodes(
+    store: &mut impl Store,
+    nodes: impl IntoIterator<Item = (u64, Bytes)>,
+) -> Result<()> {
+    let mut meta = store::meta(store, DIRECTORY)?.unwrap_or_default();
+    for (id, instance) in nodes {
+        let row = Row::node(id);
+        if store::row(store, DIRECTORY, &row)?.is_none() {
+            make_writes(store, DIRECTORY, &mut meta, &[Write { row, value: Some(instance) }])?;
+        }
+    }
+    put_meta(store, DIRECTORY, &meta)
+}
+
+fn create_bucket(
+    store: &mut impl Store,
+    id: BucketId,
+    name: &BucketName,
+    rows: &[Write],
+    command: &Command,
+) -> Result<()> {
+    let mut meta = BucketMeta {
+        name: name.to_string(),
+        // Never nil: what was in flight on another life of the name conflicts.
+        head: command.id,
+        revision: id.0,
+        now: command.now,
+        ..BucketMeta::default()
+    };
+    make_writes(store, id, &mut meta, rows)?;
+    put_meta(store, id, &meta)
+}
+
+fn delete_bucket(store: &mut impl Store, id: BucketId, meta: &BucketMeta) -> Result<()> {
+    let name = BucketName::parse(&meta.name)
+        .map_err(|_| Error::corrupt("bucket meta", format!("name {:?}", meta.name)))?;
+    store.delete(keyspace::meta_key(id));
+    store.delete_range(keyspace::rows_start(id), keyspace::rows_end(id));
+    let mut directory = store::meta(store, DIRECTORY)?.unwrap_or_default();
+    let write = Write { row: Row::bucket(&name), value: None };
+    make_writes(store, DIRECTORY, &mut directory, &[write])?;
+    put_meta(store, DIRECTORY, &directory)
+}
+
+fn make_writes(
+    store: &mut impl Store,
+    bucket: BucketId,
+    meta: &mut BucketMeta,
+    writes: &[Write],
+) -> Result<()> {
+    for Write { row, value } in writes {
+        let key = row.encode(bucket);
+        if let Some(old) = store.get(&key)? {
+            meta.digest = meta.digest.wrapping_sub(row_digest(row, &old));
+            count(meta, row, &old, u64::wrapping_sub);
+        }
+        match value {
+            Some(value) => {
+                meta.digest = meta.digest.wrapping_add(row_digest(row, value));
+                count(meta, row, value, u64::wrapping_add);
+                store.put(key, value.clone());
+            }
+            None => store.delete(key),
+        }
+    }
+    Ok(())
+}
+
+fn count(meta: &mut BucketMeta, row: &Row, value: &Bytes, op: fn(u64, u64) -> u64) {
+    if row.table == Table::Key {
+        meta.keys = op(meta.keys, 1);
+        meta.bytes = op(meta.bytes, (row.name.len() + value.len()) as u64);
+    }
+}
+
+fn put_meta(store: &mut impl Store, bucket: BucketId, meta: &BucketMeta) -> Result<()> {
+    store.put(keyspace::meta_key(bucket), encoding::encode(meta)?.into());
+    Ok(())
+}
+
+/// A row's part of its bucket's digest. It guards against bit rot and bugs, not against an
+/// adversary, so a fast hash is right; the sum does not depend on the order of writes.
+#[must_use]
+pub fn row_digest(row: &Row, value: &[u8]) -> u128 {
+    let mut hash = Xxh3::new();
+    hash.update(&[row.table as u8]);
+    hash.update(&(row.name.len() as u64).to_le_bytes());
+    hash.update(&row.name);
+    hash.update(value);
+    hash.digest128()
+}

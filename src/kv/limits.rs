@@ -1,0 +1,25 @@
+//! Every limit of the data model, with its unit and its reason. What a deployment may change is in
+//! `Config`; these are part of what the database is.
+
+/// Longest key, in bytes: a key is an index entry, not a document (the hosted service: 128).
+pub const KEY_BYTES_MAX: usize = 1024;
+/// Longest bucket name, in characters.
+pub const BUCKET_NAME_MAX: usize = 64;
+/// Longest script name, in bytes.
+pub const SCRIPT_NAME_MAX: usize = 128;
+/// Largest script source, in bytes.
+pub const SCRIPT_SOURCE_BYTES_MAX: usize = 256 << 10;
+/// Largest value by default, in bytes (the hosted service: 16 KB).
+pub const VALUE_BYTES_MAX: usize = 1 << 20;
+/// Longest content type that is kept with a value, in bytes.
+pub const CONTENT_TYPE_BYTES_MAX: usize = 256;
+/// Most bytes one transaction may write: it is one log entry and one RPC.
+pub const TRANSACTION_BYTES_MAX: usize = 8 << 20;
+/// Most rows one transaction may write.
+pub const TRANSACTION_WRITES_MAX: usize = 50_000;
+/// Most keys one transaction may step over while reading.
+pub const TRANSACTION_READS_MAX: usize = 200_000;
+/// Keys a list answers when the caller names no limit.
+pub const LIST_LIMIT_DEFAULT: usize = 10_000;
+/// Longest secret, write, read or signing key, in bytes.
+pub const POLICY_KEY_BYTES_MAX: usize = 256;

@@ -1,0 +1,35 @@
+//! The core: what the database is. No I/O, no async, no clock, no randomness, no hash map.
+//!
+//! A *bucket* holds rows: keys, scripts, its policy. It is the unit of order: every change of a
+//! bucket is a [`Command`], executed on the leader and made of concrete effects, and each command names
+//! its predecessor. [`apply`] makes the effects only where that predecessor is the bucket's *head*.
+//! So a command applies onto exactly the state that it was executed on, or not at all.
+//!
+//! Invariants:
+//! - Only [`apply`] and [`record_nodes`] change replicated state, and both are deterministic.
+//! - A bucket's revision begins at the log index of its creation and rises by one with each applied
+//!   command; neither a revision nor a [`CommandId`] nor a [`BucketId`] ever returns.
+//! - A bucket's meta row always equals what [`store::recount`] finds in its rows.
+//! - A row belongs to one bucket, and no transaction reads or writes two.
+
+pub mod apply;
+pub mod command;
+pub mod keyspace;
+pub mod limits;
+pub mod memory;
+pub mod name;
+pub mod number;
+pub mod operation;
+pub mod policy;
+pub mod store;
+pub mod transaction;
+
+pub use apply::{apply, record_nodes};
+pub use command::{BucketId, Command, CommandId, DIRECTORY, Effect, Outcome, Write};
+pub use keyspace::{BucketMeta, Record, Row, Script, Table};
+pub use name::{BucketName, Key, ScriptName};
+pub use number::Number;
+pub use operation::{Answer, Condition, Operation, PolicyRequest};
+pub use policy::{Credential, Grant, Permission, Policy};
+pub use store::{SharedView, Store, View};
+pub use transaction::{ListRange, Overlay, Transaction};

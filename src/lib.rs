@@ -1,0 +1,5 @@
+//! KVdb: a replicated key-value store that people program.
+
+pub mod encoding;
+pub mod error;
+pub mod kv;

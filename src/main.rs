@@ -1,0 +1,2 @@
+//! KVdb.
+fn main() {}
