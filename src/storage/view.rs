@@ -11,7 +11,6 @@ use crate::kv::store::{Get, Pair, View};
 
 type Snapshot<'db> = rocksdb::SnapshotWithThreadMode<'db, rocksdb::DB>;
 
-#[expect(unsafe_code, reason = "the macro ties a snapshot to the database that it borrows")]
 mod owned {
     use super::{Arc, Db, Snapshot};
 

@@ -1,0 +1,34 @@
+//! The log: consensus by openraft, and the only place that names it.
+//!
+//! ```text
+//! executor ─► proposer ─► openraft ─► log_store (disk)
+//!                            │  └───► network ══► server of each follower ─► its openraft
+//!                            └─quorum─► state_machine ─► kv::apply ─► one batch
+//! ```
+//!
+//! openraft takes a call that returns as done. So `log_store` answers after an fsync, `state_machine` makes
+//! whole entries visible at once, and an outcome that nobody can know is called unknown.
+//!
+//! Reads are by read index (Raft thesis, 6.4): a quorum says that this node still leads. Leases are not
+//! used: a voter that restarts forgets the lease it granted.
+
+mod auth;
+mod cluster;
+mod frame;
+//mod log_store;
+mod network;
+mod proposer;
+mod server;
+mod snapshot;
+mod state_machine;
+pub mod types;
+pub mod wire;
+
+pub use auth::PeerIdentity;
+pub use cluster::{Cluster, Confirm, MemberInfo, Standing, Timing};
+//pub use log_store::LogStore;
+pub use network::http_client;
+pub use proposer::{Proposal, Proposer, Verdict};
+pub use server::Refusal;
+pub use state_machine::{StateMachine, applied_index};
+pub use types::{NodeId, Peer};
