@@ -3,3 +3,4 @@
 pub mod encoding;
 pub mod error;
 pub mod kv;
+pub mod raft;

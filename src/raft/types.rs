@@ -1,0 +1,211 @@
+//! openraft's type configuration, and short names for the types that follow from it.
+//!
+//! An entry's data is a [`Payload`]: a command that was encoded once, by its proposer. The log, the
+//! network and every follower pass the same bytes on; only the state machine decodes them.
+//!
+//! One leader per term (`leader_id_std`): a term alone names a leader, and a committed log id is
+//! `(term, index)`.
+//!
+//! Results come by [`Callback`], so one task can propose many commands in order without a task, a
+//! channel or a future for each:
+//!
+//! ```ignore
+//! let done = Callback::new(move |result| finish(proposal, result));
+//! raft.write(Payload::from(bytes)).with_leader(term).responder(done).await?; // Fatal only
+//! ```
+//!
+//! The `await` waits for room in openraft's queue, not for the result. Log indexes follow the order
+//! of the `write` calls of one task.
+
+use std::fmt;
+
+use bytes::Bytes;
+use openraft::RaftTypeConfig;
+use openraft::raft::responder::Responder;
+use openraft::type_config::alias;
+use openraft::vote::RaftLeaderId;
+use serde::{Deserialize, Serialize};
+
+use crate::kv::Outcome;
+
+/// A node's number, unique for ever in a cluster.
+pub type NodeId = u64;
+/// A term's number.
+pub type Term = u64;
+
+/// openraft's configuration of types.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TypeConfig;
+
+impl RaftTypeConfig for TypeConfig {
+    type D = Payload;
+    type R = Response;
+    type NodeId = NodeId;
+    type Node = Peer;
+    type Term = Term;
+    type LeaderId = LeaderId;
+    type Vote = openraft::impls::Vote<LeaderId>;
+    type Payload = openraft::EntryPayload<Payload, NodeId, Peer>;
+    type Entry = openraft::Entry<CommittedLeaderId, Self::Payload>;
+    type AsyncRuntime = Runtime;
+    type Responder<T>
+        = Callback<T>
+    where
+        T: openraft::OptionalSend + 'static;
+    type Batch<T>
+        = openraft::impls::InlineBatch<T>
+    where
+        T: openraft::OptionalSend + 'static;
+    type ErrorSource = openraft::impls::BoxedErrorSource;
+}
+
+type Runtime = openraft::impls::TokioRuntime;
+
+/// Who leads: a term and the node voted for in it.
+pub type LeaderId = openraft::impls::leader_id_std::LeaderId<Term, NodeId>;
+/// Who led when an entry was made: its term, since a term has one leader.
+pub type CommittedLeaderId = <LeaderId as RaftLeaderId>::Committed;
+/// A position in the log: term and index.
+pub type LogId = alias::LogIdOf<TypeConfig>;
+/// A vote: a leader id, and whether a quorum granted it.
+pub type Vote = alias::VoteOf<TypeConfig>;
+/// A log entry: its id, and a command, a membership or nothing.
+pub type Entry = alias::EntryOf<TypeConfig>;
+/// What an entry holds.
+pub type EntryPayload = alias::EntryPayloadOf<TypeConfig>;
+/// Voters and learners.
+pub type Membership = openraft::Membership<NodeId, Peer>;
+/// A membership and the log id that made it.
+pub type StoredMembership = alias::StoredMembershipOf<TypeConfig>;
+/// What a snapshot covers.
+pub type SnapshotMeta = alias::SnapshotMetaOf<TypeConfig>;
+/// A snapshot with its data.
+pub type Snapshot<D> = alias::SnapshotOf<TypeConfig, D>;
+/// A handle on consensus with the state machine `SM`.
+pub type Raft<SM> = openraft::Raft<TypeConfig, SM>;
+/// The answer to a write that was applied.
+pub type ClientWriteResponse = openraft::raft::ClientWriteResponse<TypeConfig>;
+/// Why a write was not applied, or not for certain.
+pub type ClientWriteError = openraft::errors::ClientWriteError<TypeConfig>;
+/// What a write's [`Callback`] is called with.
+pub type ClientWriteResult = Result<ClientWriteResponse, ClientWriteError>;
+/// To be called when a write is on disk.
+pub type IOFlushed = openraft::storage::IOFlushed<TypeConfig>;
+
+/// The log id at an index of a term.
+#[must_use]
+pub fn log_id(term: Term, index: u64) -> LogId {
+    LogId::new(CommittedLeaderId::new(term), index)
+}
+
+/// An encoded [`crate::kv::Command`].
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Payload(pub Bytes);
+
+impl From<Vec<u8>> for Payload {
+    fn from(bytes: Vec<u8>) -> Self {
+        Payload(Bytes::from(bytes))
+    }
+}
+
+impl fmt::Display for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.0.len())
+    }
+}
+
+// A user's data must not reach a log line.
+impl fmt::Debug for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Payload({self})")
+    }
+}
+
+/// What applying an entry answers: nothing for an entry that holds no command.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Response(pub Option<Outcome>);
+
+/// Where a member is reached. Kept in the membership, so that every node knows all the others.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Peer {
+    /// Host and port of its peer listener.
+    pub peer_addr: String,
+    /// The URL that clients reach it at.
+    pub url: String,
+    /// Made at random with its data directory: another disk under the same node id is another
+    /// instance.
+    pub instance: String,
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.peer_addr, self.url)
+    }
+}
+
+/// A responder that calls a function, exactly once.
+///
+/// The function gets `None` where openraft dropped it without an answer (it stopped): the outcome is
+/// then unknown. It runs on openraft's own tasks, so it must be short and must not block.
+pub struct Callback<T>(Option<Done<T>>);
+
+type Done<T> = Box<dyn FnOnce(Option<T>) + Send>;
+
+impl<T> Callback<T> {
+    /// Makes one of a function.
+    pub fn new(done: impl FnOnce(Option<T>) + Send + 'static) -> Self {
+        Callback(Some(Box::new(done)))
+    }
+
+    fn call(&mut self, result: Option<T>) {
+        if let Some(done) = self.0.take() {
+            done(result);
+        }
+    }
+}
+
+impl<T> Drop for Callback<T> {
+    fn drop(&mut self) {
+        self.call(None);
+    }
+}
+
+impl<T> fmt::Debug for Callback<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Callback")
+    }
+}
+
+impl<T: openraft::OptionalSend + 'static> Responder<TypeConfig, T> for Callback<T> {
+    fn on_complete(mut self, result: T) {
+        self.call(Some(result));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    #[test]
+    fn callback_is_called_once_with_the_result() {
+        let (send, receive) = channel();
+        let callback = Callback::new(move |result| send.send(result).unwrap());
+        callback.on_complete(7);
+        assert_eq!(receive.iter().collect::<Vec<Option<i32>>>(), [Some(7)]);
+    }
+
+    #[test]
+    fn dropped_callback_is_called_with_nothing() {
+        let (send, receive) = channel();
+        drop(Callback::new(move |result: Option<i32>| send.send(result).unwrap()));
+        assert_eq!(receive.iter().collect::<Vec<_>>(), [None]);
+    }
+
+    #[test]
+    fn payload_shows_only_its_length() {
+        let payload = Payload::from(b"secret".to_vec());
+        assert_eq!(format!("{payload} {payload:?}"), "6 bytes Payload(6 bytes)");
+    }
+}
