@@ -4,3 +4,4 @@
 //! never written or sent as they are: [`wire`] holds what goes to disk and to peers.
 
 pub mod types;
+pub mod wire;

@@ -44,9 +44,9 @@ impl RaftTypeConfig for TypeConfig {
     type Node = Peer;
     type Term = Term;
     type LeaderId = LeaderId;
-    type Vote = openraft::impls::Vote<LeaderId>;
-    type Payload = openraft::EntryPayload<Payload, NodeId, Peer>;
-    type Entry = openraft::Entry<CommittedLeaderId, Self::Payload>;
+    type Vote = Vote;
+    type Payload = EntryPayload;
+    type Entry = Entry;
     type AsyncRuntime = Runtime;
     type Responder<T>
         = Callback<T>
@@ -68,11 +68,11 @@ pub type CommittedLeaderId = <LeaderId as RaftLeaderId>::Committed;
 /// A position in the log: term and index.
 pub type LogId = alias::LogIdOf<TypeConfig>;
 /// A vote: a leader id, and whether a quorum granted it.
-pub type Vote = alias::VoteOf<TypeConfig>;
+pub type Vote = openraft::impls::Vote<LeaderId>;
 /// A log entry: its id, and a command, a membership or nothing.
-pub type Entry = alias::EntryOf<TypeConfig>;
+pub type Entry = openraft::Entry<CommittedLeaderId, EntryPayload>;
 /// What an entry holds.
-pub type EntryPayload = alias::EntryPayloadOf<TypeConfig>;
+pub type EntryPayload = openraft::EntryPayload<Payload, NodeId, Peer>;
 /// Voters and learners.
 pub type Membership = openraft::Membership<NodeId, Peer>;
 /// A membership and the log id that made it.
