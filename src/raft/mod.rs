@@ -3,5 +3,6 @@
 //! Nothing outside this module names openraft. Its structs change between releases, so they are
 //! never written or sent as they are: [`wire`] holds what goes to disk and to peers.
 
+pub mod log_store;
 pub mod types;
 pub mod wire;
