@@ -11,7 +11,7 @@
 //! in the same file. A purge asks for a sync, since raft-log deletes files only behind one, and
 //! waits for nothing.
 //!
-//! **Crashes.** Opening cuts a torn tail and refuses damage; [`recovery`] says how it tells one from
+//! **Crashes.** Opening cuts a torn tail and refuses damage; `recovery` says how it tells one from
 //! the other: what is written after a sync begins with a mark that says so. The difference matters,
 //! because cutting off a synced entry breaks the promise that made it count for a quorum.
 //!
@@ -83,7 +83,7 @@ impl Default for Options {
     }
 }
 
-/// A handle on the log; the log closes with the last of them.
+/// A handle on the log; the log closes with the last of them, or by [`LogStore::close`].
 #[derive(Clone)]
 pub struct LogStore {
     handle: Arc<Handle>,
@@ -140,6 +140,12 @@ impl LogStore {
         Ok(LogStore { handle: Arc::new(handle) })
     }
 
+    /// Syncs and closes the log, whoever else holds a handle: every later call on any of them fails.
+    /// openraft's tasks may hold theirs for a moment after its shutdown.
+    pub fn close(&self) -> Result<()> {
+        Ok(self.handle.shared.close()?)
+    }
+
     /// Whether nothing was ever written: no vote, no entry. A node without a log is fresh.
     pub fn is_empty(&self) -> Result<bool> {
         Ok(self.read(|log| {
@@ -186,15 +192,20 @@ impl Shared {
         let mut guard = self.log.write().map_err(poisoned)?;
         change(guard.as_mut().ok_or_else(closed)?)
     }
+
+    fn close(&self) -> io::Result<()> {
+        let log = self.log.write().unwrap_or_else(PoisonError::into_inner).take();
+        // Out of the lock: this waits for raft-log's worker.
+        log.map_or(Ok(()), |mut log| {
+            log.flush()?;
+            log.raft.wait_worker_idle()
+        })
+    }
 }
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        let log = self.shared.log.write().unwrap_or_else(PoisonError::into_inner).take();
-        // Out of the lock: this syncs and waits for raft-log's worker.
-        if let Some(mut log) = log
-            && let Err(e) = log.flush()
-        {
+        if let Err(e) = self.shared.close() {
             error!(error = %e, "closing the raft log");
         }
     }

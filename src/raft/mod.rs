@@ -4,5 +4,7 @@
 //! never written or sent as they are: [`wire`] holds what goes to disk and to peers.
 
 pub mod log_store;
+#[cfg(test)]
+mod testing;
 pub mod types;
 pub mod wire;

@@ -177,8 +177,8 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-fn golden<T: Serialize>(value: &T, expected: &str) {
-    assert_eq!(hex(&encode(value).unwrap()), expected);
+fn hex_of<T: Serialize>(value: &T) -> String {
+    hex(&encode(value).unwrap())
 }
 
 #[test]
@@ -189,21 +189,38 @@ fn bytes_of_messages_do_not_change() {
     let membership =
         Membership { configs: vec![BTreeSet::from([1])], nodes: BTreeMap::from([(1, peer)]) };
     let entry = |body| Entry { log_id: id, body };
-    golden(
-        &AppendEntriesRequest {
-            vote,
-            prev_log_id: Some(LogId { term: 2, index: 299 }),
-            entries: vec![
-                entry(Body::Blank),
-                entry(Body::Command(Bytes::from_static(b"xyz"))),
-                entry(Body::Membership(membership)),
-            ],
-            leader_commit: None,
-        },
-        "APPEND",
+    let request = AppendEntriesRequest {
+        vote,
+        prev_log_id: Some(LogId { term: 2, index: 299 }),
+        entries: vec![
+            entry(Body::Blank),
+            entry(Body::Command(Bytes::from_static(b"xyz"))),
+            entry(Body::Membership(membership.clone())),
+        ],
+        leader_commit: None,
+    };
+    let last_membership = StoredMembership { log_id: Some(id), membership };
+    let messages = [
+        hex_of(&request),
+        hex_of(&AppendEntriesResponse::HigherVote(vote)),
+        hex_of(&StreamAppendResult::Conflict(id)),
+        hex_of(&VoteRequest { vote, last_log_id: Some(id), leadership_transfer: true }),
+        hex_of(&VoteResponse { vote, granted: false, last_log_id: None }),
+        hex_of(&SnapshotMeta { last_log_id: Some(id), last_membership }),
+        hex_of(&TransferLeaderRequest { from: vote, to: 2, last_log_id: Some(id) }),
+        hex_of(&TransferLeaderResponse::LogNotFlushed { expected: Some(id), actual: None }),
+    ];
+    assert_eq!(
+        messages,
+        [
+            "010301010102fb2b010303fb2c010003fb2c01010378797a03fb2c0102010101010103613a3108687474703a2f2f61016900e8454849",
+            "0103030101cdcead85",
+            "010103fb2c015133eca2",
+            "010301010103fb2c010127b2c8dd",
+            "01030101000084054084",
+            "010103fb2c010103fb2c01010101010103613a3108687474703a2f2f6101698023954a",
+            "01030101020103fb2c01fbd4a2ca",
+            "01020103fb2c0100c878c0cb",
+        ]
     );
-    golden(&StreamAppendResult::Conflict(id), "STREAM");
-    golden(&AppendEntriesResponse::HigherVote(vote), "RESPONSE");
-    golden(&VoteRequest { vote, last_log_id: Some(id), leadership_transfer: true }, "VOTE");
-    golden(&TransferLeaderResponse::LogNotFlushed { expected: Some(id), actual: None }, "TRANSFER");
 }

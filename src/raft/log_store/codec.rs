@@ -167,7 +167,7 @@ mod tests {
         assert_eq!(bytes(&command), [1, 0, 0, 0, 3, b'x', b'y', b'z']);
         // Format 1, no configs, no nodes, checksum.
         let membership = Body::Membership(Membership::default());
-        assert_eq!(bytes(&membership), [2, 0, 0, 0, 7, 1, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(bytes(&membership), [2, 0, 0, 0, 7, 1, 0, 0, 37, 179, 131, 254]);
         for body in [Body::Blank, command, membership] {
             assert_eq!(Body::decode(bytes(&body).as_slice()).unwrap(), body);
         }

@@ -7,23 +7,16 @@ use std::sync::atomic::AtomicBool;
 
 use bytes::Bytes;
 use futures::StreamExt;
-use openraft::storage::{EntryResponder, RaftStateMachine};
+use openraft::StorageError;
 use openraft::testing::log::{StoreBuilder, Suite};
-use openraft::{RaftSnapshotBuilder, StorageError};
+use openraft::type_config::alias::OneshotReceiverOf;
 use raft_log::codeq::Decode;
 use raft_log::{RaftLogRecord, WALRecord};
 use tempfile::TempDir;
 
 use super::*;
-use crate::raft::types::{
-    EntryPayload, Membership, Payload, Peer, Snapshot, SnapshotMeta, StoredMembership, log_id,
-};
-
-type Flushed = <TypeConfig as openraft::RaftTypeConfig>::AsyncRuntime;
-type Done =
-    <<Flushed as openraft::AsyncRuntime>::Oneshot as openraft::async_runtime::Oneshot>::Receiver<
-        io::Result<()>,
-    >;
+use crate::raft::testing::Machine;
+use crate::raft::types::{EntryPayload, Membership, Payload, Peer, log_id};
 
 fn dir() -> TempDir {
     tempfile::tempdir().unwrap()
@@ -39,7 +32,10 @@ fn entries(range: std::ops::Range<u64>) -> Vec<Entry> {
     range.map(|index| command(1, index, index.to_be_bytes().to_vec())).collect()
 }
 
-async fn start(store: &mut LogStore, entries: Vec<Entry>) -> Done {
+async fn start(
+    store: &mut LogStore,
+    entries: Vec<Entry>,
+) -> OneshotReceiverOf<TypeConfig, io::Result<()>> {
     let (send, done) = TypeConfig::oneshot();
     store.append(entries, IOFlushed::signal(send)).await.unwrap();
     done
@@ -88,64 +84,6 @@ fn is_corrupt(opened: Result<LogStore>) -> bool {
 }
 
 // openraft's suite
-
-#[derive(Default)]
-struct Machine {
-    applied: Option<LogId>,
-    membership: StoredMembership,
-    snapshot: Option<SnapshotMeta>,
-}
-
-struct Builder(SnapshotMeta);
-
-impl RaftSnapshotBuilder<TypeConfig> for Builder {
-    type SnapshotData = ();
-
-    async fn build_snapshot(&mut self) -> io::Result<Snapshot<()>> {
-        Ok(Snapshot { meta: self.0.clone(), snapshot: () })
-    }
-}
-
-impl RaftStateMachine<TypeConfig> for Machine {
-    type SnapshotData = ();
-    type SnapshotBuilder = Builder;
-
-    async fn applied_state(&mut self) -> io::Result<(Option<LogId>, StoredMembership)> {
-        Ok((self.applied, self.membership.clone()))
-    }
-
-    async fn apply<S>(&mut self, mut entries: S) -> io::Result<()>
-    where
-        S: Stream<Item = io::Result<EntryResponder<TypeConfig>>> + Unpin + OptionalSend,
-    {
-        while let Some(entry) = entries.next().await {
-            let (entry, _) = entry?;
-            self.applied = Some(entry.log_id);
-            if let EntryPayload::Membership(membership) = entry.payload {
-                self.membership = StoredMembership::new(self.applied, membership);
-            }
-        }
-        Ok(())
-    }
-
-    async fn get_snapshot_builder(&mut self) -> Builder {
-        let last_membership = self.membership.clone();
-        let meta = SnapshotMeta { last_log_id: self.applied, last_membership };
-        self.snapshot = Some(meta.clone());
-        Builder(meta)
-    }
-
-    async fn install_snapshot(&mut self, meta: &SnapshotMeta, (): ()) -> io::Result<()> {
-        self.applied = meta.last_log_id;
-        self.membership = meta.last_membership.clone();
-        self.snapshot = Some(meta.clone());
-        Ok(())
-    }
-
-    async fn get_current_snapshot(&mut self) -> io::Result<Option<Snapshot<()>>> {
-        Ok(self.snapshot.clone().map(|meta| Snapshot { meta, snapshot: () }))
-    }
-}
 
 struct Stores;
 
