@@ -406,7 +406,8 @@ async fn flipped_bit_is_refused_or_costs_nothing() {
 async fn flipped_length_in_the_middle_is_refused() {
     let (image, bytes) = small_log().await;
     let path = chunk(image.path());
-    let (first, _) = *records(&bytes, 0).iter().find(|(_, mark)| mark.is_none()).unwrap();
+    let is_append = |at: &usize| bytes.get(*at..at + 4).unwrap() == [0, 0, 0, 1];
+    let first = records(&bytes, 0).into_iter().map(|(at, _)| at).find(is_append).unwrap();
     let mut damaged = bytes.clone();
     // Type, term, index, kind: then the length.
     *damaged.get_mut(first + 4 + 16 + 1).unwrap() ^= 0x40;
