@@ -1,9 +1,11 @@
 //! KVdb: a replicated key-value store that people program.
 
+pub mod config;
 pub mod encoding;
 pub mod error;
 pub mod executor;
 pub mod kv;
+pub mod node;
 pub mod raft;
 pub mod script;
 pub mod storage;

@@ -15,6 +15,7 @@ use openraft::{ChangeMembers, ServerState, SnapshotPolicy};
 use tokio::sync::watch;
 
 use super::auth::PeerIdentity;
+use super::log_store::LogStore;
 
 use super::network::Network;
 use super::server;
@@ -103,7 +104,7 @@ impl Cluster {
     pub async fn start(
         timing: &Timing,
         identity: Arc<PeerIdentity>,
-        log: impl openraft::storage::RaftLogStorage<TypeConfig>,
+        log: LogStore,
         state_machine: StateMachine,
     ) -> Result<Self> {
         let config = Arc::new(config(timing)?);

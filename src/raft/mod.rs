@@ -15,18 +15,20 @@
 mod auth;
 mod cluster;
 mod frame;
-//mod log_store;
+mod log_store;
 mod network;
 mod proposer;
 mod server;
 mod snapshot;
 mod state_machine;
+#[cfg(test)]
+mod testing;
 pub mod types;
 pub mod wire;
 
 pub use auth::PeerIdentity;
 pub use cluster::{Cluster, Confirm, MemberInfo, Standing, Timing};
-//pub use log_store::LogStore;
+pub use log_store::LogStore;
 pub use network::http_client;
 pub use proposer::{Proposal, Proposer, Verdict};
 pub use server::Refusal;

@@ -184,9 +184,14 @@ impl<T: openraft::OptionalSend + 'static> Responder<TypeConfig, T> for Callback<
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
     use std::sync::mpsc::channel;
+    use std::time::Duration;
 
     use super::*;
+    use crate::raft::log_store::LogStore;
+    use crate::raft::testing::{Machine, NoNetwork};
 
     #[test]
     fn callback_is_called_once_with_the_result() {
@@ -207,5 +212,87 @@ mod tests {
     fn payload_shows_only_its_length() {
         let payload = Payload::from(b"secret".to_vec());
         assert_eq!(format!("{payload} {payload:?}"), "6 bytes Payload(6 bytes)");
+    }
+
+    /// A running node of its own on a log in a directory.
+    async fn node(log: LogStore) -> Raft<Machine> {
+        let config = openraft::Config { heartbeat_interval: 50, ..Default::default() };
+        let raft =
+            Raft::new(1, Arc::new(config), NoNetwork, log, Machine::default()).await.unwrap();
+        if !raft.is_initialized().await.unwrap() {
+            raft.initialize(BTreeMap::from([(1, Peer::default())])).await.unwrap();
+        }
+        // Metrics name the leader a moment before it leads.
+        while raft.as_leader().is_err() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        raft
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn one_task_proposes_in_order_and_callbacks_tell_the_outcome() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = LogStore::open(dir.path()).unwrap();
+        let raft = node(log.clone()).await;
+        let term = raft.as_leader().unwrap().term();
+        let (send, receive) = channel();
+        let before = log.fsyncs();
+        for number in 0..1_000 {
+            let send = send.clone();
+            let done = Callback::new(move |result| send.send((number, result)).unwrap());
+            let payload = Payload::from(vec![0; 300]);
+            raft.write(payload)
+                .with_leader(CommittedLeaderId::new(term))
+                .responder(done)
+                .await
+                .unwrap();
+        }
+        drop(send);
+        let results = tokio::task::spawn_blocking(move || receive.iter().collect::<Vec<_>>());
+        let mut last = 0;
+        for (expected, (number, result)) in results.await.unwrap().into_iter().enumerate() {
+            let answer: ClientWriteResponse = result.unwrap().unwrap();
+            assert_eq!(number, expected);
+            assert!(answer.log_id.index > last);
+            last = answer.log_id.index;
+            assert_eq!(answer.data.0, Some(Outcome::Applied { revision: last }));
+        }
+        let fsyncs = log.fsyncs() - before;
+        assert!(fsyncs < 250, "{fsyncs} syncs for 1000 writes");
+        raft.shutdown().await.unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn write_for_another_term_is_refused_before_it_is_appended() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = LogStore::open(dir.path()).unwrap();
+        let raft = node(log.clone()).await;
+        let before = log.appended_entries();
+        let (send, receive) = channel();
+        let done = Callback::new(move |result| send.send(result).unwrap());
+        let write = raft.write(Payload::default()).with_leader(CommittedLeaderId::new(99));
+        write.responder(done).await.unwrap();
+        let result = tokio::task::spawn_blocking(move || receive.recv().unwrap()).await.unwrap();
+        assert!(matches!(result, Some(Err(ClientWriteError::ForwardToLeader(_)))), "{result:?}");
+        assert_eq!(log.appended_entries(), before);
+        raft.shutdown().await.unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn node_leads_again_after_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        for round in 1..4 {
+            let log = LogStore::open(dir.path()).unwrap();
+            assert_eq!(log.is_empty().unwrap(), round == 1);
+            let raft = node(log.clone()).await;
+            let (send, receive) = channel();
+            let done = Callback::new(move |result| send.send(result).unwrap());
+            raft.write(Payload::default()).responder(done).await.unwrap();
+            let result =
+                tokio::task::spawn_blocking(move || receive.recv().unwrap()).await.unwrap();
+            assert!(matches!(result, Some(Ok(_))), "round {round}: {result:?}");
+            raft.shutdown().await.unwrap();
+            log.close().unwrap();
+        }
     }
 }

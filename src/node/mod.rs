@@ -1,0 +1,393 @@
+//! The façade: everything the edge asks of a node. It owns the only clock and the only randomness.
+//!
+//! Writes and script calls go to the executor, on the leader only: [`Error::NotLeader`] means that
+//! nothing was proposed. Reads are served by every node: the leader says how far the log must be
+//! applied (read index), the node waits for that, and only then takes its view.
+
+mod join;
+mod link;
+mod nature;
+mod peer;
+mod start;
+mod status;
+mod ticket;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::watch;
+
+use crate::error::{Error, Missing, Result};
+pub use crate::executor::ScriptCall;
+use crate::executor::{self, Executor, Nature};
+use crate::kv::{
+    Answer, BucketId, BucketName, Credential, DIRECTORY, Operation, PolicyRequest, SharedView,
+    Transaction, store, transaction,
+};
+use crate::raft::{Cluster, MemberInfo, PeerIdentity, applied_index};
+use crate::storage::{DataDir, Identity, State};
+use link::{Hello, Links, ReadIndex, TicketRequest};
+pub use status::{BucketDigest, Digest, Member, Status};
+use ticket::Tickets;
+
+/// How long a call may wait for its outcome; an election happens in less.
+const EXECUTE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a new leader's first calls wait for it to be ready.
+const READY_TIMEOUT: Duration = Duration::from_secs(3);
+/// Rounds of a read whose state was replaced while it waited.
+const READ_ATTEMPTS_MAX: u32 = 3;
+
+/// What may be asked of a bucket.
+#[derive(Clone, Debug)]
+pub enum Request {
+    /// A change that is no script.
+    Operation(Operation),
+    /// A script call.
+    Run(ScriptCall),
+}
+
+/// Who leads, as far as this node knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Leadership {
+    /// This node.
+    Own,
+    /// Another.
+    Other(Member),
+    /// Nobody known.
+    Unknown,
+}
+
+/// A request as a follower hands it to the leader.
+#[derive(Clone, Debug)]
+pub struct Forwarded {
+    /// Method.
+    pub method: http::Method,
+    /// Path and query as sent.
+    pub path_and_query: String,
+    /// Headers as sent, credentials included.
+    pub headers: http::HeaderMap,
+    /// Whole body.
+    pub body: Bytes,
+    /// The client's address.
+    pub remote_addr: String,
+    /// How many nodes handed it on before.
+    pub hops: u8,
+}
+
+/// What executes forwarded requests on the leader: the edge.
+pub type ForwardTarget = Arc<
+    dyn Fn(Forwarded) -> Pin<Box<dyn Future<Output = http::Response<Bytes>> + Send>>
+        + Send
+        + Sync,
+>;
+
+/// A node of the cluster. Cheap to clone.
+#[derive(Clone)]
+pub struct Node(Arc<Inner>);
+
+struct Inner {
+    data: DataDir,
+    /// The identity on disk; locked while it changes.
+    stored_identity: Mutex<Identity>,
+    identity: Arc<PeerIdentity>,
+    state: Arc<State>,
+    cluster: Cluster,
+    executor: Arc<Executor>,
+    ready_term: watch::Receiver<Option<u64>>,
+    links: Links,
+    tickets: Tickets,
+    nature: Arc<dyn Nature>,
+    admin_key: Option<String>,
+    peer_addr: String,
+    url: String,
+    forward_target: OnceLock<ForwardTarget>,
+    caught_up: AtomicBool,
+    shutting_down: AtomicBool,
+    /// Set once, by whatever makes this node unable to go on.
+    failure: watch::Sender<Option<String>>,
+}
+
+impl Node {
+    /// Runs a request as one command; only on the leader. [`Error::NotLeader`] means that nothing was
+    /// proposed.
+    pub async fn execute(
+        &self,
+        bucket: &BucketName,
+        request: Request,
+        credential: Credential,
+    ) -> Result<Answer> {
+        self.ready().await?;
+        let id = self.bucket_id(bucket).await?;
+        let request = match request {
+            Request::Operation(operation) => executor::Request::Operation(operation, credential),
+            Request::Run(call) => executor::Request::Run(call, credential),
+        };
+        match self.run(id, request).await {
+            // The executor knows buckets by number.
+            Err(Error::NotFound { what: Missing::Bucket, .. }) => {
+                Err(Error::not_found(Missing::Bucket, bucket.as_str()))
+            }
+            other => other,
+        }
+    }
+
+    /// Creates a bucket; only on the leader. The answer's revision is the bucket's first.
+    pub async fn create_bucket(&self, name: BucketName, policy: PolicyRequest) -> Result<Answer> {
+        self.ready().await?;
+        self.run(DIRECTORY, executor::Request::CreateBucket(name, policy)).await
+    }
+
+    async fn run(&self, bucket: BucketId, request: executor::Request) -> Result<Answer> {
+        let outcome = self.0.executor.execute(bucket, request);
+        tokio::time::timeout(EXECUTE_TIMEOUT, outcome).await.unwrap_or_else(|_| {
+            Err(Error::Unknown(format!("no outcome within {} s", EXECUTE_TIMEOUT.as_secs())))
+        })
+    }
+
+    /// Waits, if this node leads, until it has applied what came before its term.
+    async fn ready(&self) -> Result<()> {
+        if self.0.ready_term.borrow().is_some() {
+            return Ok(());
+        }
+        let leadership = *self.0.cluster.leadership().borrow();
+        if leadership.own_term.is_none() {
+            return Err(Error::NotLeader { leader: leadership.leader });
+        }
+        let mut ready = self.0.ready_term.clone();
+        let reached = ready.wait_for(Option::is_some);
+        match tokio::time::timeout(READY_TIMEOUT, reached).await {
+            Ok(Ok(_)) => Ok(()),
+            _ => Err(Error::NoLeader("the new leader is not ready yet".to_owned())),
+        }
+    }
+
+    /// A bucket's number. That there is none is said only after a read index.
+    async fn bucket_id(&self, name: &BucketName) -> Result<BucketId> {
+        if let Some(id) = store::bucket_id(&*self.0.state.view(), name)? {
+            return Ok(id);
+        }
+        let (view, _) = self.linearizable_view().await?;
+        store::bucket_id(&*view, name)?
+            .ok_or_else(|| Error::not_found(Missing::Bucket, name.as_str()))
+    }
+
+    /// A linearizable view of a bucket, on any node. Who may see it is judged in it, by
+    /// `txn.policy()?.grant(credential)?`.
+    pub async fn read(&self, bucket: &BucketName) -> Result<Transaction> {
+        let missing = || Error::not_found(Missing::Bucket, bucket.as_str());
+        let (view, now) = self.linearizable_view().await?;
+        let id = store::bucket_id(&*view, bucket)?.ok_or_else(missing)?;
+        transaction::read_only(view, id, now)?.ok_or_else(missing)
+    }
+
+    /// A view that holds everything that was acknowledged before it was asked for, and the time of the
+    /// read by the leader's clock.
+    async fn linearizable_view(&self) -> Result<(SharedView, u64)> {
+        for _ in 0..READ_ATTEMPTS_MAX {
+            let ReadIndex { index, now } = self.read_index().await?;
+            self.0.cluster.applied(index).await?;
+            // After the wait; and an installed snapshot may have replaced the state meanwhile.
+            let view = self.0.state.view();
+            if applied_index(&*view)? >= index {
+                return Ok((view, now));
+            }
+        }
+        Err(Error::NoLeader("this node's state is being replaced".to_owned()))
+    }
+
+    /// Asks the leader, which may be this node, how far the log must be applied.
+    async fn read_index(&self) -> Result<ReadIndex> {
+        let leadership = *self.0.cluster.leadership().borrow();
+        if leadership.own_term.is_some() {
+            let (index, _) = self.0.cluster.read_index().await?;
+            return Ok(ReadIndex { index, now: self.now_ms() });
+        }
+        let leader = self.leader()?;
+        self.0.links.ask_member(&leader, "/peer/read-index", &()).await
+    }
+
+    /// The leader, where it is another node.
+    fn leader(&self) -> Result<MemberInfo> {
+        match self.0.cluster.leadership().borrow().leader {
+            Some(id) if id != self.0.identity.node_id => self
+                .0
+                .cluster
+                .member(id)
+                .map_err(|_| Error::NoLeader("the leader's address is not known yet".to_owned())),
+            Some(_) => Err(Error::NotLeader { leader: None }),
+            None => Err(Error::NoLeader("an election is under way".to_owned())),
+        }
+    }
+
+    /// Who leads.
+    #[must_use]
+    pub fn leadership(&self) -> Leadership {
+        if self.0.cluster.leadership().borrow().own_term.is_some() {
+            return Leadership::Own;
+        }
+        self.leader().map_or(Leadership::Unknown, |leader| Leadership::Other(leader.into()))
+    }
+
+    /// Has the leader, which may be this node, check the credential in the bucket's current policy and
+    /// issue a single-use ticket for exactly this method, path and query.
+    pub async fn issue_ticket(
+        &self,
+        bucket: &BucketName,
+        method: &str,
+        path_and_query: &str,
+        credential: &Credential,
+    ) -> Result<String> {
+        if self.leadership() == Leadership::Own {
+            return self.issue_own_ticket(bucket, method, path_and_query, credential).await;
+        }
+        let request = TicketRequest {
+            method: method.to_owned(),
+            path_and_query: path_and_query.to_owned(),
+            bucket: bucket.clone(),
+            credential: credential.clone(),
+        };
+        self.0.links.ask_member(&self.leader()?, "/peer/ticket", &request).await
+    }
+
+    async fn issue_own_ticket(
+        &self,
+        bucket: &BucketName,
+        method: &str,
+        path_and_query: &str,
+        credential: &Credential,
+    ) -> Result<String> {
+        self.read(bucket).await?.policy()?.grant(credential)?;
+        self.0.tickets.issue(method, path_and_query, credential)
+    }
+
+    /// Takes a ticket that this node issued; `None` if unknown, used, too old or for another request.
+    #[must_use]
+    pub fn take_ticket(
+        &self,
+        nonce: &str,
+        method: &str,
+        path_and_query: &str,
+    ) -> Option<Credential> {
+        self.0.tickets.take(nonce, method, path_and_query)
+    }
+
+    /// Sends a request to the leader over the peer link and answers what it answered. Once the request
+    /// may have been sent, a failure is [`Error::Unknown`]; it is never sent twice.
+    pub async fn forward(&self, request: Forwarded) -> Result<http::Response<Bytes>> {
+        self.0.links.forward(&self.leader()?, request).await
+    }
+
+    /// Names what executes the requests that other nodes forward to this one.
+    pub fn set_forward_target(&self, target: ForwardTarget) {
+        // The first stands: there is one edge.
+        let _ = self.0.forward_target.set(target);
+    }
+
+    /// A name for a bucket whose creator chose none: 22 unguessable characters.
+    #[must_use]
+    pub fn random_bucket_name(&self) -> BucketName {
+        nature::random_bucket_name()
+    }
+
+    /// Whether this is the admin key; false where none is configured.
+    #[must_use]
+    pub fn is_admin(&self, credential: &Credential) -> bool {
+        self.0.admin_key.as_ref().is_some_and(|key| credential.is(key))
+    }
+
+    /// Whether an admin key is configured.
+    #[must_use]
+    pub fn has_admin_key(&self) -> bool {
+        self.0.admin_key.is_some()
+    }
+
+    /// Adds the node listening at a peer address as a learner. Leader only, as are the next three.
+    pub async fn add_learner(&self, peer_addr: &str) -> Result<()> {
+        let hello: Hello = self.0.links.ask(peer_addr, "/peer/hello", &()).await?;
+        let cluster_id = join::admit(self, hello).await?;
+        self.0.links.ask(peer_addr, "/peer/adopt", &cluster_id).await
+    }
+
+    /// Makes a learner a voter.
+    pub async fn promote(&self, id: u64) -> Result<()> {
+        self.0.cluster.promote(id).await
+    }
+
+    /// Removes a member; its id never returns.
+    pub async fn remove(&self, id: u64) -> Result<()> {
+        self.0.cluster.remove(id).await
+    }
+
+    /// Hands leadership to a voter.
+    pub async fn transfer_leader(&self, to: u64) -> Result<()> {
+        self.0.cluster.transfer_leader(to).await
+    }
+
+    /// Takes a snapshot on this node now and purges the log behind it.
+    pub async fn snapshot(&self) -> Result<()> {
+        self.0.cluster.snapshot().await
+    }
+
+    /// Whether this node has caught up once and is not shutting down.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.0.caught_up.load(Ordering::Relaxed)
+            && !self.0.shutting_down.load(Ordering::Relaxed)
+            && self.0.failure.borrow().is_none()
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.0.nature.now_ms()
+    }
+
+    fn random_name(&self) -> String {
+        nature::random_name()
+    }
+
+    fn identity(&self) -> &PeerIdentity {
+        &self.0.identity
+    }
+
+    fn cluster(&self) -> &Cluster {
+        &self.0.cluster
+    }
+
+    fn state(&self) -> &State {
+        &self.0.state
+    }
+
+    fn links(&self) -> &Links {
+        &self.0.links
+    }
+
+    fn peer_addr(&self) -> &str {
+        &self.0.peer_addr
+    }
+
+    fn url(&self) -> &str {
+        &self.0.url
+    }
+
+    fn forward_target(&self) -> Option<ForwardTarget> {
+        self.0.forward_target.get().cloned()
+    }
+
+    /// The identity as it is on disk.
+    fn storage_identity(&self) -> Result<Identity> {
+        Ok(self.0.stored_identity.lock().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+
+    /// Changes the identity on disk.
+    fn update_identity(&self, change: impl FnOnce(&mut Identity)) -> Result<()> {
+        let mut identity = self.0.stored_identity.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut changed = identity.clone();
+        change(&mut changed);
+        self.0.data.set_identity(&changed)?;
+        *identity = changed;
+        Ok(())
+    }
+}

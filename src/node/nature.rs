@@ -1,0 +1,62 @@
+//! The only clock and the only randomness of the library.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::executor::Nature;
+use crate::kv::BucketName;
+
+/// Letters and digits without those that look alike (base58).
+const ALPHABET: &[u8; 58] = b"123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
+/// Characters of a random name: 128 bits and a few more.
+const NAME_CHARACTERS: usize = 22;
+
+/// The operating system's clock and randomness.
+pub(super) struct System;
+
+impl Nature for System {
+    fn now_ms(&self) -> u64 {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn seed(&self) -> u64 {
+        u64::from_le_bytes(random_bytes())
+    }
+}
+
+/// Unguessable bytes.
+fn random_bytes<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).expect("the operating system has randomness once it has booted");
+    bytes
+}
+
+/// Twenty-two unguessable characters.
+pub(super) fn random_name() -> String {
+    let mut name = String::with_capacity(NAME_CHARACTERS);
+    while name.len() < NAME_CHARACTERS {
+        // Six bits a byte; those beyond the alphabet are drawn again, so that all are equally likely.
+        let drawn = random_bytes::<32>();
+        let characters = drawn.iter().filter_map(|byte| ALPHABET.get(usize::from(byte & 63)));
+        name.extend(characters.map(|byte| char::from(*byte)).take(NAME_CHARACTERS - name.len()));
+    }
+    name
+}
+
+/// A name for a bucket whose creator chose none.
+pub(super) fn random_bucket_name() -> BucketName {
+    BucketName::parse(&random_name()).expect("the alphabet is legal in bucket names")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_long_and_differ() {
+        let (a, b) = (random_name(), random_name());
+        assert_eq!(a.len(), NAME_CHARACTERS);
+        assert_ne!(a, b);
+        assert!(a.bytes().all(|byte| ALPHABET.contains(&byte)));
+    }
+}

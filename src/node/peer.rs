@@ -1,0 +1,97 @@
+//! What this node answers its peers beside Raft.
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use bytes::Bytes;
+use http::{HeaderMap, Method};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::link::{Fault, HOPS, METHOD, ORIGIN, PATH, ReadIndex, TicketRequest, copy_end_to_end};
+use super::{Forwarded, Node, join};
+use crate::encoding;
+use crate::error::{Error, Result};
+use crate::raft::Refusal;
+
+/// The routes under `/peer/`.
+pub(super) fn routes(node: Node) -> Router {
+    Router::new()
+        .route("/peer/hello", post(hello))
+        .route("/peer/adopt", post(adopt))
+        .route("/peer/join", post(admit))
+        .route("/peer/read-index", post(read_index))
+        .route("/peer/ticket", post(ticket))
+        .route("/peer/http", post(forwarded))
+        .layer(DefaultBodyLimit::max(encoding::MAX_BYTES))
+        .with_state(node)
+}
+
+type Answer = std::result::Result<Response, Refusal>;
+
+/// An answer that carries its error, so that the caller can act on it.
+fn answer<T: Serialize>(result: Result<T>) -> Answer {
+    let result = result.map_err(Fault::from);
+    Ok(encoding::encode(&result)?.into_response())
+}
+
+impl Node {
+    fn stranger_asks<T: DeserializeOwned>(&self, headers: &HeaderMap, body: &[u8]) -> Result<T> {
+        self.identity().check_secret(headers)?;
+        encoding::decode("peer request", body)
+    }
+
+    fn member_asks<T: DeserializeOwned>(&self, headers: &HeaderMap, body: &[u8]) -> Result<T> {
+        self.identity().check_member(headers)?;
+        encoding::decode("peer request", body)
+    }
+}
+
+async fn hello(State(node): State<Node>, headers: HeaderMap, body: Bytes) -> Answer {
+    let (): () = node.stranger_asks(&headers, &body)?;
+    answer(Ok(join::hello(&node)))
+}
+
+async fn adopt(State(node): State<Node>, headers: HeaderMap, body: Bytes) -> Answer {
+    let cluster_id: String = node.stranger_asks(&headers, &body)?;
+    answer(join::adopt(&node, &cluster_id, false))
+}
+
+async fn admit(State(node): State<Node>, headers: HeaderMap, body: Bytes) -> Answer {
+    let candidate = node.stranger_asks(&headers, &body)?;
+    answer(join::admit(&node, candidate).await)
+}
+
+async fn read_index(State(node): State<Node>, headers: HeaderMap, body: Bytes) -> Answer {
+    let (): () = node.member_asks(&headers, &body)?;
+    let index = node.cluster().read_index().await;
+    answer(index.map(|(index, _)| ReadIndex { index, now: node.now_ms() }))
+}
+
+async fn ticket(State(node): State<Node>, headers: HeaderMap, body: Bytes) -> Answer {
+    let TicketRequest { method, path_and_query, bucket, credential } =
+        node.member_asks(&headers, &body)?;
+    answer(node.issue_own_ticket(&bucket, &method, &path_and_query, &credential).await)
+}
+
+async fn forwarded(State(node): State<Node>, headers: HeaderMap, body: Bytes) -> Answer {
+    node.identity().check_member(&headers)?;
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let method = Method::from_bytes(text(METHOD).as_bytes())
+        .map_err(|_| Error::invalid("a forwarded request without a method"))?;
+    let mut own_headers = HeaderMap::new();
+    copy_end_to_end(&headers, &mut own_headers);
+    let request = Forwarded {
+        method,
+        path_and_query: text(PATH).to_owned(),
+        headers: own_headers,
+        body,
+        remote_addr: text(ORIGIN).to_owned(),
+        hops: text(HOPS).parse().unwrap_or(u8::MAX),
+    };
+    match node.forward_target() {
+        Some(target) => Ok(target(request).await.map(axum::body::Body::from)),
+        None => Err(Error::NoLeader("the node is starting".to_owned()).into()),
+    }
+}

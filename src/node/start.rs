@@ -1,0 +1,242 @@
+//! Starting and stopping a node.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use axum::serve::ListenerExt;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use super::link::Links;
+use super::nature::{System, random_name};
+use super::ticket::Tickets;
+use super::{Inner, Node, join, peer};
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::executor::{self, Executor, Nature};
+use crate::raft::{Cluster, LogStore, PeerIdentity, Proposer, StateMachine, Timing};
+use crate::script;
+use crate::storage::{DataDir, Identity, State};
+
+/// Long scripts that may run at a time.
+const SLOW_MAX: usize = 8;
+/// When a script counts as long.
+const SLOW_AFTER: Duration = Duration::from_millis(5);
+/// Between two tries of something that an election settles.
+const RETRY: Duration = Duration::from_millis(50);
+/// Between two looks at whether Raft still runs.
+const WATCH: Duration = Duration::from_millis(500);
+
+impl Node {
+    /// Opens the data directory and starts everything but the edge. The node enters its cluster in the
+    /// background; [`Node::is_ready`] tells when it has caught up.
+    pub async fn start(config: &Config) -> Result<Self> {
+        let data = DataDir::open(config.data())?;
+        let stored = stored_identity(&data, config.node_id)?;
+        let state = Arc::new(State::open(&data)?);
+        let log = LogStore::open(&data.log())?;
+        let identity = Arc::new(peer_identity(&stored, config));
+        let state_machine = StateMachine::new(Arc::clone(&state))?;
+        let cluster =
+            Cluster::start(&timing(config), Arc::clone(&identity), log, state_machine).await?;
+        let (ready, ready_term) = watch::channel(None);
+        tokio::spawn(keep_ready_term(cluster.clone(), ready));
+        let nature: Arc<dyn Nature> = Arc::new(System);
+        let executor = Executor::start(
+            settings(config),
+            Arc::clone(&state),
+            Proposer::start(cluster.raft().clone()),
+            cluster.clone(),
+            ready_term.clone(),
+            Arc::clone(&nature),
+        )?;
+        let routes = cluster.routes(data.incoming());
+        let node = Node(Arc::new(Inner {
+            data,
+            stored_identity: Mutex::new(stored),
+            links: Links::new(Arc::clone(&identity))?,
+            identity,
+            state,
+            cluster,
+            executor,
+            ready_term,
+            tickets: Tickets::default(),
+            nature,
+            admin_key: config.admin_key.as_ref().map(|key| key.expose().to_owned()),
+            peer_addr: config.peer_advertise().to_owned(),
+            url: config.advertise(),
+            forward_target: OnceLock::new(),
+            caught_up: AtomicBool::new(false),
+            shutting_down: AtomicBool::new(false),
+            failure: watch::Sender::new(None),
+        }));
+        node.listen_to_peers(&config.peer_listen, routes).await?;
+        tokio::spawn(node.clone().watch_raft());
+        tokio::spawn(node.clone().enter(config.join().to_vec()));
+        Ok(node)
+    }
+
+    async fn listen_to_peers(&self, address: &str, raft_routes: axum::Router) -> Result<()> {
+        let listener = TcpListener::bind(address)
+            .await
+            .map_err(|e| Error::Io(format!("cannot listen on --peer-listen {address}: {e}")))?;
+        // Appends are small and wait for their answers: Nagle would add 40 ms.
+        let listener = listener.tap_io(|stream| {
+            let _ = stream.set_nodelay(true);
+        });
+        let routes = raft_routes.merge(peer::routes(self.clone()));
+        tokio::spawn(axum::serve(listener, routes).into_future());
+        Ok(())
+    }
+
+    /// Enters a cluster, then waits until this node has applied what the leader has.
+    async fn enter(self, addresses: Vec<String>) {
+        if let Err(error) = join::enter_cluster(&self, &addresses).await {
+            return self.fail(&error.to_string());
+        }
+        while self.linearizable_view().await.is_err() {
+            tokio::time::sleep(RETRY).await;
+        }
+        self.0.caught_up.store(true, Ordering::Relaxed);
+        tracing::info!(node = self.0.identity.node_id, url = self.0.url, "ready");
+    }
+
+    /// Notices when Raft has stopped for good, as it does on a disk error.
+    async fn watch_raft(self) {
+        while !self.0.shutting_down.load(Ordering::Relaxed) {
+            if let Some(reason) = self.0.cluster.failure() {
+                return self.fail(&format!("raft stopped: {reason}"));
+            }
+            tokio::time::sleep(WATCH).await;
+        }
+    }
+
+    fn fail(&self, reason: &str) {
+        if !self.0.shutting_down.load(Ordering::Relaxed) {
+            tracing::error!(reason, "this node cannot go on");
+            self.0.failure.send_replace(Some(reason.to_owned()));
+        }
+    }
+
+    /// Waits until this node cannot go on, and says why. The process should exit with an error.
+    pub async fn failed(&self) -> String {
+        let mut failure = self.0.failure.subscribe();
+        match failure.wait_for(Option::is_some).await {
+            Ok(reason) => reason.clone().unwrap_or_default(),
+            Err(_) => String::new(),
+        }
+    }
+
+    /// Turns readiness off and hands leadership to another voter, so that clients hardly notice.
+    pub async fn begin_shutdown(&self) {
+        self.0.shutting_down.store(true, Ordering::Relaxed);
+        if self.0.cluster.leadership().borrow().own_term.is_none() {
+            return;
+        }
+        let own = self.0.identity.node_id;
+        let others = self.0.cluster.members().into_iter().filter(|m| m.voter && m.id != own);
+        for member in others {
+            let moved = self.0.cluster.transfer_leader(member.id);
+            if matches!(tokio::time::timeout(Duration::from_secs(3), moved).await, Ok(Ok(()))) {
+                tracing::info!(to = member.id, "handed over leadership");
+                return;
+            }
+        }
+    }
+
+    /// Stops the executor and Raft, and writes the state out so that the next start is quick.
+    pub async fn shutdown(&self) -> Result<()> {
+        self.0.shutting_down.store(true, Ordering::Relaxed);
+        self.0.executor.stop();
+        self.0.cluster.shutdown().await?;
+        let state = Arc::clone(&self.0.state);
+        tokio::task::spawn_blocking(move || state.flush())
+            .await
+            .map_err(|e| Error::Internal(format!("flushing the state: {e}")))?
+    }
+}
+
+/// The directory's identity; makes one where the directory is new.
+fn stored_identity(data: &DataDir, node_id: u64) -> Result<Identity> {
+    match data.identity()? {
+        Some(identity) if identity.node_id == node_id => Ok(identity),
+        Some(identity) => Err(Error::Conflict(format!(
+            "the data directory belongs to node {}, and --node-id says {node_id}",
+            identity.node_id
+        ))),
+        None => {
+            let (instance, cluster_id) = (random_name(), None);
+            let identity = Identity { node_id, instance, cluster_id, founding: false };
+            data.set_identity(&identity)?;
+            Ok(identity)
+        }
+    }
+}
+
+fn peer_identity(stored: &Identity, config: &Config) -> PeerIdentity {
+    // Without a secret there are no peers: one that nobody knows keeps everybody out.
+    let secret = config
+        .cluster_secret
+        .as_ref()
+        .map_or_else(random_name, |secret| secret.expose().to_owned());
+    let Identity { node_id, instance, cluster_id, .. } = stored.clone();
+    PeerIdentity::new(node_id, instance, cluster_id, &secret)
+}
+
+fn timing(config: &Config) -> Timing {
+    Timing {
+        heartbeat_ms: config.heartbeat_ms,
+        election_ms: config.election_ms,
+        snapshot_entries: config.snapshot_entries,
+        keep_entries: config.keep_entries,
+    }
+}
+
+fn settings(config: &Config) -> executor::Settings {
+    executor::Settings {
+        threads: config.executor_threads,
+        slow_max: SLOW_MAX,
+        slow_after: SLOW_AFTER,
+        limits: script::Limits {
+            fuel: config.script_fuel,
+            time_ms: config.script_time_ms,
+            memory_bytes: config.script_memory_bytes,
+            output_bytes: config.script_output_bytes,
+            value_bytes: config.value_bytes_max,
+        },
+    }
+}
+
+/// Tells the term in which this node leads, once it has applied everything before its own first entry.
+async fn keep_ready_term(cluster: Cluster, ready: watch::Sender<Option<u64>>) {
+    let mut leadership = cluster.leadership();
+    loop {
+        let own_term = leadership.borrow_and_update().own_term;
+        ready.send_replace(None);
+        if own_term.is_some() {
+            match catch_up(&cluster).await {
+                Ok(term) if leadership.borrow().own_term == Some(term) => {
+                    tracing::info!(term, "leading");
+                    ready.send_replace(Some(term));
+                }
+                // Settled by the next change, or by another try.
+                _ if leadership.has_changed().unwrap_or(true) => continue,
+                _ => {
+                    tokio::time::sleep(RETRY).await;
+                    continue;
+                }
+            }
+        }
+        if leadership.changed().await.is_err() {
+            ready.send_replace(None);
+            return;
+        }
+    }
+}
+
+async fn catch_up(cluster: &Cluster) -> Result<u64> {
+    let (index, term) = cluster.read_index().await?;
+    cluster.applied(index).await?;
+    Ok(term)
+}
