@@ -10,6 +10,8 @@ mod nature;
 mod peer;
 mod start;
 mod status;
+#[cfg(test)]
+mod tests;
 mod ticket;
 
 use std::future::Future;

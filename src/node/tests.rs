@@ -1,0 +1,144 @@
+//! Real nodes in one process: real log, state, network and threads, and no HTTP edge.
+
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::config::{Config, Options};
+use crate::kv::{Condition, Key, Number};
+
+fn free_address() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    format!("127.0.0.1:{}", listener.local_addr().unwrap().port())
+}
+
+fn config(dir: &TempDir, id: u64, addresses: &[String]) -> Config {
+    let mut options = Options::parse("log = \"info\"").unwrap();
+    options.data = Some(dir.path().join(id.to_string()));
+    options.node_id = Some(id);
+    options.peer_listen = Some(addresses[id as usize - 1].clone());
+    options.executor_threads = Some(2);
+    if addresses.len() > 1 {
+        options.join = Some(addresses.join(",").parse().unwrap());
+        options.cluster_secret = Some("secret".parse().unwrap());
+    }
+    Config::settle(options, Options::default()).unwrap()
+}
+
+async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "{what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+async fn start(dir: &TempDir, size: u64) -> Vec<Node> {
+    let addresses: Vec<_> = (0..size).map(|_| free_address()).collect();
+    let mut nodes = Vec::new();
+    for id in 1..=size {
+        nodes.push(Node::start(&config(dir, id, &addresses)).await.unwrap());
+    }
+    eventually("all ready", || nodes.iter().all(Node::is_ready)).await;
+    nodes
+}
+
+fn leader(nodes: &[Node]) -> &Node {
+    nodes.iter().find(|node| node.leadership() == Leadership::Own).unwrap()
+}
+
+fn key(name: &str) -> Key {
+    Key::parse(name.to_owned()).unwrap()
+}
+
+fn set(name: &str, value: &str) -> Request {
+    Request::Operation(Operation::Set {
+        key: key(name),
+        value: value.to_owned().into(),
+        content_type: None,
+        condition: Condition::Any,
+    })
+}
+
+fn increment(name: &str) -> Request {
+    let (by, condition) = (Number::Int(1), Condition::Any);
+    Request::Operation(Operation::Increment { key: key(name), by, condition })
+}
+
+async fn value(node: &Node, bucket: &BucketName, name: &str) -> Option<Bytes> {
+    let mut txn = node.read(bucket).await.unwrap();
+    txn.get(&key(name)).unwrap().map(|record| record.value)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_node_keeps_what_it_acknowledged() {
+    let dir = tempfile::tempdir().unwrap();
+    let bucket = BucketName::parse("b").unwrap();
+    let nodes = start(&dir, 1).await;
+    let created =
+        nodes[0].create_bucket(bucket.clone(), PolicyRequest::default()).await.unwrap();
+    let taken = nodes[0].create_bucket(bucket.clone(), PolicyRequest::default()).await;
+    assert!(matches!(taken, Err(Error::Conflict(_))));
+    let answer = nodes[0].execute(&bucket, set("k", "v"), Credential::NONE).await.unwrap();
+    assert_eq!(answer.revision, created.revision + 1);
+    assert_eq!(answer.version, Some(created.revision + 1));
+    assert_eq!(value(&nodes[0], &bucket, "k").await.unwrap(), "v");
+    let missing = BucketName::parse("c").unwrap();
+    let refused = nodes[0].execute(&missing, set("k", "v"), Credential::NONE).await;
+    assert_eq!(refused, Err(Error::not_found(Missing::Bucket, "c")));
+    let digest = nodes[0].digest().unwrap();
+    nodes[0].shutdown().await.unwrap();
+    assert_eq!(digest.buckets[1].keys, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_nodes_count_at_pipeline_speed_and_agree() {
+    let dir = tempfile::tempdir().unwrap();
+    let bucket = BucketName::parse("b").unwrap();
+    let nodes = start(&dir, 3).await;
+    let leader = leader(&nodes).clone();
+    leader.create_bucket(bucket.clone(), PolicyRequest::default()).await.unwrap();
+    let tasks: Vec<_> = (0..64)
+        .map(|_| {
+            let (leader, bucket) = (leader.clone(), bucket.clone());
+            tokio::spawn(async move {
+                let mut answers = Vec::new();
+                for _ in 0..50 {
+                    let ran = leader.execute(&bucket, increment("n"), Credential::NONE).await;
+                    answers.push(String::from_utf8(ran.unwrap().body.to_vec()).unwrap());
+                }
+                answers
+            })
+        })
+        .collect();
+    let mut answers = Vec::new();
+    for task in tasks {
+        answers.extend(task.await.unwrap());
+    }
+    let mut numbers: Vec<u64> = answers.iter().map(|answer| answer.parse().unwrap()).collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, (1..=3200).collect::<Vec<_>>(), "each increment once");
+    for node in &nodes {
+        assert_eq!(value(node, &bucket, "n").await.unwrap(), "3200", "on every node");
+    }
+    let digests: Vec<_> = nodes.iter().map(|node| node.digest().unwrap()).collect();
+    assert!(digests.iter().all(|digest| digest.buckets == digests[0].buckets));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn leadership_moves_and_the_old_leader_refuses() {
+    let dir = tempfile::tempdir().unwrap();
+    let bucket = BucketName::parse("b").unwrap();
+    let nodes = start(&dir, 3).await;
+    let old = leader(&nodes).clone();
+    old.create_bucket(bucket.clone(), PolicyRequest::default()).await.unwrap();
+    let to = nodes.iter().find(|node| node.leadership() != Leadership::Own).unwrap();
+    old.transfer_leader(to.identity().node_id).await.unwrap();
+    eventually("the other leads", || to.leadership() == Leadership::Own).await;
+    to.execute(&bucket, set("k", "v"), Credential::NONE).await.unwrap();
+    let refused = old.execute(&bucket, set("k", "w"), Credential::NONE).await;
+    assert!(matches!(refused, Err(Error::NotLeader { .. })), "{refused:?}");
+    assert_eq!(value(&old, &bucket, "k").await.unwrap(), "v");
+}
