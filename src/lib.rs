@@ -2,5 +2,8 @@
 
 pub mod encoding;
 pub mod error;
+pub mod executor;
 pub mod kv;
 pub mod raft;
+pub mod script;
+pub mod storage;

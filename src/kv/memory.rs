@@ -6,18 +6,20 @@ use std::ops::Bound;
 
 use bytes::Bytes;
 
-use super::store::{Pair, Store, View};
+use super::store::{Get, Pair, Store, View};
 use crate::error::Result;
 
 /// An ordered map of bytes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Memory(BTreeMap<Vec<u8>, Bytes>);
 
-impl View for Memory {
+impl Get for Memory {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
         Ok(self.0.get(key).cloned())
     }
+}
 
+impl View for Memory {
     fn scan(&self, start: &[u8], end: &[u8], reverse: bool) -> Box<dyn Iterator<Item = Pair> + '_> {
         if start >= end {
             return Box::new(std::iter::empty());

@@ -31,5 +31,5 @@ pub use name::{BucketName, Key, ScriptName};
 pub use number::Number;
 pub use operation::{Answer, Condition, Operation, PolicyRequest};
 pub use policy::{Credential, Grant, Permission, Policy};
-pub use store::{SharedView, Store, View};
+pub use store::{Get, SharedView, Store, View};
 pub use transaction::{ListRange, Overlay, Transaction};

@@ -105,6 +105,8 @@ pub struct Answer {
     pub revision: u64,
     /// The version of the key that was written or read.
     pub version: Option<u64>,
+    /// Whether what it did is kept: always below 400; above, where a script said `kvdb.commit()`.
+    pub kept: bool,
 }
 
 impl Answer {

@@ -12,11 +12,14 @@ use crate::error::{Error, Result};
 /// A key and its value, or why the bytes could not be read.
 pub type Pair = Result<(Bytes, Bytes)>;
 
-/// Ordered bytes that do not change while they are looked at.
-pub trait View {
+/// Bytes by their key.
+pub trait Get {
     /// The value of a key.
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>>;
+}
 
+/// Ordered bytes that do not change while they are looked at.
+pub trait View: Get {
     /// The pairs with `start <= key < end`, in byte order or against it. An iterator that meets
     /// damage yields the error; it never ends early as if the range were shorter.
     fn scan(&self, start: &[u8], end: &[u8], reverse: bool) -> Box<dyn Iterator<Item = Pair> + '_>;
@@ -25,8 +28,8 @@ pub trait View {
 /// A view that threads may share and keep.
 pub type SharedView = Arc<dyn View + Send + Sync>;
 
-/// A view that also takes changes, which later reads through it see.
-pub trait Store: View {
+/// Takes changes, which later reads through it see.
+pub trait Store: Get {
     /// Sets a key.
     fn put(&mut self, key: Vec<u8>, value: Bytes);
     /// Removes a key, present or not.
@@ -36,7 +39,7 @@ pub trait Store: View {
 }
 
 /// A bucket's meta row.
-pub fn meta(view: &(impl View + ?Sized), bucket: BucketId) -> Result<Option<BucketMeta>> {
+pub fn meta(view: &(impl Get + ?Sized), bucket: BucketId) -> Result<Option<BucketMeta>> {
     match view.get(&keyspace::meta_key(bucket))? {
         Some(bytes) => encoding::decode("bucket meta", &bytes).map(Some),
         // The directory always exists.
@@ -57,13 +60,13 @@ pub fn buckets(view: &(impl View + ?Sized)) -> Result<Vec<(BucketId, BucketMeta)
 }
 
 /// A row of a bucket.
-pub fn row(view: &(impl View + ?Sized), bucket: BucketId, row: &Row) -> Result<Option<Bytes>> {
+pub fn row(view: &(impl Get + ?Sized), bucket: BucketId, row: &Row) -> Result<Option<Bytes>> {
     view.get(&row.encode(bucket))
 }
 
 /// The number of a bucket, from the directory.
 pub fn bucket_id(
-    view: &(impl View + ?Sized),
+    view: &(impl Get + ?Sized),
     name: &super::name::BucketName,
 ) -> Result<Option<BucketId>> {
     match row(view, super::DIRECTORY, &Row::bucket(name))? {

@@ -1,10 +1,36 @@
-//! Consensus: openraft's traits implemented over our log, our wire and our state machine.
+//! The log: consensus by openraft, and the only place that names it.
 //!
-//! Nothing outside this module names openraft. Its structs change between releases, so they are
-//! never written or sent as they are: [`wire`] holds what goes to disk and to peers.
+//! ```text
+//! executor ─► proposer ─► openraft ─► log_store (disk)
+//!                            │  └───► network ══► server of each follower ─► its openraft
+//!                            └─quorum─► state_machine ─► kv::apply ─► one batch
+//! ```
+//!
+//! openraft takes a call that returns as done. So `log_store` answers after an fsync, `state_machine` makes
+//! whole entries visible at once, and an outcome that nobody can know is called unknown.
+//!
+//! Reads are by read index (Raft thesis, 6.4): a quorum says that this node still leads. Leases are not
+//! used: a voter that restarts forgets the lease it granted.
 
-pub mod log_store;
+mod auth;
+mod cluster;
+mod frame;
+mod log_store;
+mod network;
+mod proposer;
+mod server;
+mod snapshot;
+mod state_machine;
 #[cfg(test)]
 mod testing;
 pub mod types;
 pub mod wire;
+
+pub use auth::PeerIdentity;
+pub use cluster::{Cluster, Confirm, MemberInfo, Standing, Timing};
+pub use log_store::{LogStore, Options as LogOptions};
+pub use network::http_client;
+pub use proposer::{Proposal, Proposer, Verdict};
+pub use server::Refusal;
+pub use state_machine::{StateMachine, applied_index};
+pub use types::{NodeId, Peer};

@@ -1,0 +1,251 @@
+//! One bucket's order: what waits, what is in flight, and what becomes of it.
+
+use std::collections::VecDeque;
+use std::sync::Mutex;
+
+use super::job::{Job, Unconfirmed};
+use super::{QUEUE_JOBS_MAX, lock};
+use crate::error::{Error, Result};
+use crate::kv::{Answer, BucketId, CommandId, Overlay};
+use crate::raft::Verdict;
+
+/// Commands of one bucket that may be proposed and not yet applied.
+const IN_FLIGHT_MAX: usize = 2048;
+/// Bytes of them.
+const IN_FLIGHT_BYTES_MAX: usize = 32 << 20;
+/// How often a job runs before it is answered with the reason for its failures.
+const ATTEMPTS_MAX: u32 = 32;
+
+/// A bucket's jobs. The lock is held to look and to move jobs, never while one runs.
+pub(super) struct Chain {
+    pub(super) bucket: BucketId,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    queue: VecDeque<Job>,
+    in_flight: VecDeque<InFlight>,
+    in_flight_bytes: usize,
+    /// Jobs to run again, in the order they ran, once nothing is in flight.
+    failed: Vec<Job>,
+    overlay: Overlay,
+    /// The term that the commands in flight belong to.
+    term: u64,
+    /// A command failed: what follows it will, too. Shut until nothing is in flight.
+    shut: bool,
+    /// In the row of the pool, or taken by one of its threads.
+    scheduled: bool,
+}
+
+/// A proposed command whose outcome is not known yet.
+struct InFlight {
+    id: CommandId,
+    bytes: usize,
+    job: Job,
+    answer: Answer,
+    /// Jobs that read on top of it and wrote nothing.
+    readers: Vec<(Job, Result<Answer>)>,
+}
+
+/// What a chain asks for after an outcome.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Next {
+    /// Put it in the row of the pool.
+    pub(super) schedule: bool,
+    /// Wait a little first: this node has just been refused.
+    pub(super) pause: bool,
+}
+
+impl Chain {
+    pub(super) fn new(bucket: BucketId) -> Self {
+        Chain { bucket, inner: Mutex::default() }
+    }
+
+    /// Adds a job; whether the chain must be scheduled.
+    pub(super) fn enqueue(&self, job: Job) -> Result<bool> {
+        let mut inner = lock(&self.inner);
+        if inner.queue.len() >= QUEUE_JOBS_MAX {
+            return Err(Error::Overloaded(format!("{QUEUE_JOBS_MAX} calls wait for this bucket")));
+        }
+        inner.queue.push_back(job);
+        Ok(inner.wants_turn())
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        let inner = lock(&self.inner);
+        inner.queue.is_empty() && inner.in_flight.is_empty() && !inner.scheduled && !inner.shut
+    }
+
+    /// The next job to run in this term, with the overlay to run it on.
+    pub(super) fn take(&self, term: u64) -> Option<(Job, Overlay)> {
+        let mut inner = lock(&self.inner);
+        if inner.term != term {
+            // What another term left in flight must have its outcome first.
+            inner.shut |= !inner.in_flight.is_empty();
+            if !inner.shut {
+                inner.term = term;
+                inner.overlay = Overlay::default();
+            }
+        }
+        let full = inner.in_flight.len() >= IN_FLIGHT_MAX
+            || inner.in_flight_bytes >= IN_FLIGHT_BYTES_MAX;
+        if inner.shut || full {
+            return None;
+        }
+        let job = loop {
+            let job = inner.queue.pop_front()?;
+            // Whoever asked has gone, and nothing was done yet: nothing will be.
+            if !job.reply.is_closed() {
+                break job;
+            }
+        };
+        Some((job, std::mem::take(&mut inner.overlay)))
+    }
+
+    /// All jobs of which nothing is proposed: this node does not lead.
+    pub(super) fn take_waiting(&self) -> Vec<Job> {
+        let mut inner = lock(&self.inner);
+        let failed = std::mem::take(&mut inner.failed);
+        failed.into_iter().chain(inner.queue.drain(..)).collect()
+    }
+
+    /// Puts a command in flight. `None` where the chain was shut meanwhile: the job waits to run again.
+    pub(super) fn put_in_flight(
+        &self,
+        (job, answer): (Job, Answer),
+        overlay: Overlay,
+        id: CommandId,
+        bytes: usize,
+    ) -> Option<()> {
+        let mut inner = lock(&self.inner);
+        if inner.shut {
+            inner.failed.push(job);
+            return None;
+        }
+        inner.overlay = overlay;
+        inner.in_flight_bytes += bytes;
+        inner.in_flight.push_back(InFlight { id, bytes, job, answer, readers: Vec::new() });
+        Some(())
+    }
+
+    /// Keeps an answer that wrote nothing until the newest command in flight is applied; gives it back
+    /// where there is none.
+    pub(super) fn put_reader(
+        &self,
+        job: Job,
+        answer: Result<Answer>,
+        overlay: Overlay,
+    ) -> Option<(Job, Result<Answer>)> {
+        let mut inner = lock(&self.inner);
+        if inner.shut {
+            inner.failed.push(job);
+            return None;
+        }
+        inner.overlay = overlay;
+        match inner.in_flight.back_mut() {
+            Some(last) => {
+                last.readers.push((job, answer));
+                None
+            }
+            None => Some((job, answer)),
+        }
+    }
+
+    /// Gives the overlay back after a job that did not run.
+    pub(super) fn put_back(&self, overlay: Overlay) {
+        let mut inner = lock(&self.inner);
+        if !inner.shut {
+            inner.overlay = overlay;
+        }
+    }
+
+    /// Ends a turn; whether the chain wants another one.
+    pub(super) fn end_turn(&self) -> bool {
+        let mut inner = lock(&self.inner);
+        inner.scheduled = false;
+        inner.reopen();
+        inner.wants_turn()
+    }
+
+    /// Takes the outcome of a command; answers whom it concerns.
+    pub(super) fn outcome(
+        &self,
+        id: CommandId,
+        verdict: Verdict,
+        mut confirm: impl FnMut(Unconfirmed),
+    ) -> Next {
+        let mut inner = lock(&self.inner);
+        let Some(position) = inner.in_flight.iter().position(|command| command.id == id) else {
+            return Next::default();
+        };
+        let Some(command) = inner.in_flight.remove(position) else { return Next::default() };
+        inner.in_flight_bytes -= command.bytes;
+        let mut pause = false;
+        match verdict {
+            Verdict::Applied { revision } => {
+                let term = id.term;
+                command.job.answer(Ok(Answer { revision, ..command.answer }));
+                for (job, answer) in command.readers {
+                    confirm(Unconfirmed { term, job, answer });
+                }
+            }
+            Verdict::Conflict => inner.fail(Some(command.job), command.readers, None),
+            Verdict::Refused(reason) => {
+                pause = true;
+                inner.fail(Some(command.job), command.readers, Some(&reason));
+            }
+            Verdict::Unknown(reason) => {
+                command.job.answer(Err(Error::Unknown(reason)));
+                inner.fail(None, command.readers, None);
+            }
+        }
+        inner.reopen();
+        Next { schedule: inner.wants_turn(), pause }
+    }
+}
+
+impl Inner {
+    /// Marks the chain as to be scheduled, once, where it has something to do.
+    fn wants_turn(&mut self) -> bool {
+        let room = self.in_flight.len() < IN_FLIGHT_MAX
+            && self.in_flight_bytes < IN_FLIGHT_BYTES_MAX;
+        let wants = !self.scheduled && !self.shut && room && !self.queue.is_empty();
+        self.scheduled |= wants;
+        wants
+    }
+
+    /// Shuts the chain and keeps the jobs to run again. None of them wrote anything.
+    fn fail(
+        &mut self,
+        job: Option<Job>,
+        readers: Vec<(Job, Result<Answer>)>,
+        reason: Option<&Error>,
+    ) {
+        self.shut = true;
+        for mut job in job.into_iter().chain(readers.into_iter().map(|(job, _)| job)) {
+            job.attempts += 1;
+            if job.attempts < ATTEMPTS_MAX {
+                self.failed.push(job);
+                continue;
+            }
+            let reason = reason.cloned().unwrap_or_else(|| {
+                Error::Overloaded(format!("the call met {ATTEMPTS_MAX} conflicts in a row"))
+            });
+            job.answer(Err(reason));
+        }
+    }
+
+    /// Opens a shut chain once every proposal has an outcome. The overlay was built on one that failed.
+    fn reopen(&mut self) {
+        // A thread that holds a job of this chain puts it among the failed before its turn ends.
+        if !self.shut || !self.in_flight.is_empty() || self.scheduled {
+            return;
+        }
+        self.shut = false;
+        self.overlay = Overlay::default();
+        for job in std::mem::take(&mut self.failed).into_iter().rev() {
+            self.queue.push_front(job);
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! A job: one request on its way through the executor.
+
+use std::collections::BTreeMap;
+
+use tokio::sync::oneshot;
+
+use crate::error::{Error, Result};
+use crate::kv::{
+    Answer, BucketName, Command, Credential, Operation, PolicyRequest, ScriptName,
+};
+use crate::script;
+
+/// What may be asked of a bucket's executor.
+#[derive(Clone, Debug)]
+pub enum Request {
+    /// A change that is no script.
+    Operation(Operation, Credential),
+    /// A script call.
+    Run(ScriptCall, Credential),
+    /// A new bucket; asked of the directory.
+    CreateBucket(BucketName, PolicyRequest),
+}
+
+/// A script call as it came in; the script itself is read in the transaction.
+#[derive(Clone, Debug)]
+pub struct ScriptCall {
+    /// Which script.
+    pub name: ScriptName,
+    /// `kvdb.var`, `remote_addr` included.
+    pub vars: BTreeMap<String, String>,
+    /// `kvdb.req`.
+    pub request: script::Request,
+}
+
+/// A request with what it needs to run, and run again.
+pub(super) struct Job {
+    pub(super) request: Request,
+    /// Kept when the job runs again, so that only the state decides what differs.
+    pub(super) seed: u64,
+    /// How often it ran.
+    pub(super) attempts: u32,
+    pub(super) reply: oneshot::Sender<Result<Answer>>,
+}
+
+impl Job {
+    pub(super) fn answer(self, answer: Result<Answer>) {
+        // Nobody waits any more where the client has gone.
+        let _ = self.reply.send(answer);
+    }
+}
+
+/// What running a job came to.
+pub(super) enum Ran {
+    /// It wrote: this is to be proposed, and the answer leaves once it is applied.
+    Wrote(Box<Command>, Answer),
+    /// It wrote nothing: the answer leaves once what it read is known to be the newest.
+    Read(Result<Answer>),
+    /// It did not run: the answer leaves now.
+    Refused(Error),
+}
+
+/// An answer that stands on applied state and still lacks its read index.
+pub(super) struct Unconfirmed {
+    pub(super) term: u64,
+    pub(super) job: Job,
+    pub(super) answer: Result<Answer>,
+}
+
+impl Unconfirmed {
+    /// Sends the answer where the read index passed in the term that it ran in: only then was this
+    /// node the one leader all the while.
+    pub(super) fn release(self, confirmed: &Result<u64>) {
+        match confirmed {
+            Ok(term) if *term == self.term => self.job.answer(self.answer),
+            Ok(_) => self.job.answer(Err(Error::NotLeader { leader: None })),
+            Err(error) => self.job.answer(Err(error.clone())),
+        }
+    }
+}

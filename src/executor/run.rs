@@ -1,0 +1,327 @@
+//! One turn of a bucket on an executor thread: run its jobs, propose what they wrote.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::chain::Chain;
+use super::job::{Job, Ran, Request, ScriptCall, Unconfirmed};
+use super::pool::Lane;
+use super::Executor;
+use crate::encoding;
+use crate::error::{Error, Missing, Result};
+use crate::kv::{
+    Answer, BucketId, BucketMeta, BucketName, Command, CommandId, Credential, Effect, Overlay,
+    PolicyRequest, Row, SharedView, Transaction, Write, store,
+};
+use crate::raft::Proposal;
+use crate::script::{self, Vm, Watch};
+
+/// Jobs that a bucket may run before the next bucket has its turn.
+const TURN_JOBS_MAX: usize = 64;
+/// How long it may go on.
+const TURN_TIME_MAX: Duration = Duration::from_millis(2);
+/// Before a refused chain tries again: an election takes longer than a lease's hiccup.
+const REFUSED_PAUSE: Duration = Duration::from_millis(25);
+
+/// The loop of an executor thread.
+pub(super) fn work(executor: &Arc<Executor>) {
+    let mut vm = None;
+    while let Some(chain) = executor.pool.enter() {
+        let lane = Rc::new(Cell::new(Lane::Fast));
+        let mut turn = Turn { executor, chain: &chain, vm: &mut vm, lane: Rc::clone(&lane) };
+        turn.run();
+        let again = chain.end_turn();
+        executor.pool.leave(lane.get());
+        if again {
+            executor.pool.schedule(chain);
+        } else {
+            executor.retire(&chain);
+        }
+    }
+}
+
+struct Turn<'t> {
+    executor: &'t Arc<Executor>,
+    chain: &'t Arc<Chain>,
+    /// Made when the thread first meets a script.
+    vm: &'t mut Option<Vm>,
+    lane: Rc<Cell<Lane>>,
+}
+
+/// The state that a turn's jobs run on, beneath their overlay.
+struct Ground {
+    view: SharedView,
+    meta: BucketMeta,
+}
+
+impl Turn<'_> {
+    fn run(&mut self) {
+        let begun = Instant::now();
+        let Some(term) = *self.executor.ready.borrow() else {
+            return refuse_waiting(self.chain);
+        };
+        let mut ground = None;
+        for _ in 0..TURN_JOBS_MAX {
+            let Some((job, overlay)) = self.chain.take(term) else { return };
+            self.run_job(term, job, overlay, &mut ground);
+            if begun.elapsed() > TURN_TIME_MAX {
+                return;
+            }
+        }
+    }
+
+    fn run_job(
+        &mut self,
+        term: u64,
+        job: Job,
+        mut overlay: Overlay,
+        ground: &mut Option<Ground>,
+    ) {
+        if ground.is_none() {
+            match self.ground() {
+                Ok(Some(found)) => {
+                    overlay.trim(&found.meta);
+                    *ground = Some(found);
+                }
+                Ok(None) => {
+                    let name = format!("bucket number {}", self.chain.bucket.0);
+                    let missing = Err(Error::not_found(Missing::Bucket, name));
+                    return self.put_reader(term, job, missing, Overlay::default());
+                }
+                Err(error) => {
+                    self.chain.put_back(overlay);
+                    return job.answer(Err(error));
+                }
+            }
+        }
+        let Some(Ground { view, .. }) = ground else { return };
+        let now = self.executor.nature.now_ms();
+        let txn = Transaction::new(Arc::clone(view), self.chain.bucket, overlay, now);
+        match self.perform(term, &job, txn) {
+            (overlay, Ran::Wrote(command, answer)) => self.propose(job, *command, answer, overlay),
+            (overlay, Ran::Read(answer)) => self.put_reader(term, job, answer, overlay),
+            (overlay, Ran::Refused(error)) => {
+                self.chain.put_back(overlay);
+                job.answer(Err(error));
+            }
+        }
+    }
+
+    fn ground(&self) -> Result<Option<Ground>> {
+        let view = self.executor.state.view();
+        let meta = store::meta(&*view, self.chain.bucket)?;
+        Ok(meta.map(|meta| Ground { view, meta }))
+    }
+
+    /// Runs the job; no side effect but on the transaction.
+    fn perform(&mut self, term: u64, job: &Job, mut txn: Transaction) -> (Overlay, Ran) {
+        let result = match &job.request {
+            Request::Operation(operation, credential) => operation.run(&mut txn, credential),
+            Request::Run(call, credential) => {
+                let result;
+                (txn, result) = self.run_script(call, credential, job.seed, txn);
+                result
+            }
+            Request::CreateBucket(name, policy) => {
+                return self.create_bucket(term, job, name, policy, txn);
+            }
+        };
+        let (now, revision, read_revision) = (txn.now(), txn.revision(), txn.read_revision());
+        let (overlay, writes) = txn.finish();
+        match result {
+            Err(error @ Error::Overloaded(_)) => (overlay, Ran::Refused(error)),
+            Ok(answer) if !writes.is_empty() => {
+                let answer = Answer { revision, kept: true, ..answer };
+                let command = self.command(term, job, &overlay, now, Effect::Write(writes));
+                (overlay, Ran::Wrote(Box::new(command), answer))
+            }
+            Ok(answer) => {
+                let kept = answer.kept || answer.status < 400;
+                (overlay, Ran::Read(Ok(Answer { revision: read_revision, kept, ..answer })))
+            }
+            Err(error) => (overlay, Ran::Read(Err(error))),
+        }
+    }
+
+    fn create_bucket(
+        &self,
+        term: u64,
+        job: &Job,
+        name: &BucketName,
+        policy: &PolicyRequest,
+        mut txn: Transaction,
+    ) -> (Overlay, Ran) {
+        let rows = txn.row(&Row::bucket(name)).and_then(|row| match row {
+            Some(_) => Err(Error::Conflict(format!("the bucket `{name}` exists already"))),
+            None => policy.rows(),
+        });
+        let now = txn.now();
+        let (overlay, _) = txn.finish();
+        match rows {
+            Ok(rows) => {
+                let effect = Effect::CreateBucket { name: name.clone(), rows };
+                let command = self.command(term, job, &overlay, now, effect);
+                let answer = Answer { status: 201, kept: true, ..Answer::text(name.to_string()) };
+                (overlay, Ran::Wrote(Box::new(command), answer))
+            }
+            Err(error) => (overlay, Ran::Read(Err(error))),
+        }
+    }
+
+    fn command(
+        &self,
+        term: u64,
+        job: &Job,
+        overlay: &Overlay,
+        now: u64,
+        effect: Effect,
+    ) -> Command {
+        let id = CommandId { term, seq: self.executor.next_sequence() };
+        let (bucket, prev, seed) = (self.chain.bucket, overlay.head(), job.seed);
+        Command { bucket, prev, id, now, seed, effect }
+    }
+
+    fn run_script(
+        &mut self,
+        call: &ScriptCall,
+        credential: &Credential,
+        seed: u64,
+        mut txn: Transaction,
+    ) -> (Transaction, Result<Answer>) {
+        let found = txn.policy().and_then(|policy| policy.grant(credential)).and_then(|grant| {
+            let script = txn.script(&call.name)?;
+            let missing = || Error::not_found(Missing::Script, call.name.as_str());
+            Ok((grant, script.ok_or_else(missing)?))
+        });
+        let (grant, script) = match found {
+            Ok(found) => found,
+            Err(error) => return (txn, Err(error)),
+        };
+        let call = script::Call {
+            name: call.name.clone(),
+            script,
+            vars: call.vars.clone(),
+            request: call.request.clone(),
+            grant,
+            seed,
+        };
+        let limits = &self.executor.settings.limits;
+        let vm = match &mut self.vm {
+            Some(vm) => vm,
+            empty => match Vm::new(limits.clone()) {
+                Ok(vm) => empty.insert(vm),
+                Err(error) => return (txn, Err(error)),
+            },
+        };
+        vm.run(&call, txn, Rc::new(Stopwatch::start(self.executor, &self.lane)))
+    }
+
+    /// Proposes what a job wrote, and lets the next one run on top of it.
+    fn propose(&self, job: Job, command: Command, answer: Answer, mut overlay: Overlay) {
+        let payload = match encoding::encode(&command) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                self.chain.put_back(overlay);
+                return job.answer(Err(error));
+            }
+        };
+        let Command { id, now, effect, .. } = command;
+        overlay.push(id, now, &overlay_writes(effect));
+        if self.chain.put_in_flight((job, answer), overlay, id, payload.len()).is_none() {
+            return;
+        }
+        let (executor, chain) = (Arc::clone(self.executor), Arc::clone(self.chain));
+        let done = move |verdict| settle(&executor, &chain, id, verdict);
+        self.executor.proposer.propose(Proposal {
+            term: id.term,
+            payload: payload.into(),
+            done: Box::new(done),
+        });
+    }
+
+    fn put_reader(&self, term: u64, job: Job, answer: Result<Answer>, overlay: Overlay) {
+        if let Some((job, answer)) = self.chain.put_reader(job, answer, overlay) {
+            confirm(self.executor, Unconfirmed { term, job, answer });
+        }
+    }
+}
+
+/// This node does not lead: nothing was proposed of these, and the edge knows where to go.
+pub(super) fn refuse_waiting(chain: &Chain) {
+    for job in chain.take_waiting() {
+        job.answer(Err(Error::NotLeader { leader: None }));
+    }
+}
+
+/// What later jobs of the same bucket see of a command before it is applied.
+fn overlay_writes(effect: Effect) -> Vec<Write> {
+    match effect {
+        Effect::Write(writes) => writes,
+        // The number is not known yet; that the name is taken is.
+        Effect::CreateBucket { name, .. } => {
+            let taken = encoding::encode(&BucketId(0)).unwrap_or_default();
+            vec![Write { row: Row::bucket(&name), value: Some(taken.into()) }]
+        }
+        Effect::DeleteBucket => Vec::new(),
+    }
+}
+
+/// A command has its outcome: answer, and let the chain go on.
+fn settle(
+    executor: &Arc<Executor>,
+    chain: &Arc<Chain>,
+    id: CommandId,
+    verdict: crate::raft::Verdict,
+) {
+    let next = chain.outcome(id, verdict, |unconfirmed| confirm(executor, unconfirmed));
+    if !next.schedule {
+        return executor.retire(chain);
+    }
+    if !next.pause {
+        return executor.pool.schedule(Arc::clone(chain));
+    }
+    let (executor, chain) = (Arc::clone(executor), Arc::clone(chain));
+    let runtime = executor.runtime.clone();
+    runtime.spawn(async move {
+        tokio::time::sleep(REFUSED_PAUSE).await;
+        executor.pool.schedule(chain);
+    });
+}
+
+fn confirm(executor: &Executor, unconfirmed: Unconfirmed) {
+    if let Err(refused) = executor.unconfirmed.send(unconfirmed) {
+        refused.0.job.answer(Err(Error::Unknown("the node is shutting down".to_owned())));
+    }
+}
+
+/// Keeps a script's time, and moves its thread to the slow lane.
+struct Stopwatch {
+    executor: Arc<Executor>,
+    lane: Rc<Cell<Lane>>,
+    begun: Instant,
+}
+
+impl Stopwatch {
+    fn start(executor: &Arc<Executor>, lane: &Rc<Cell<Lane>>) -> Self {
+        let (executor, lane) = (Arc::clone(executor), Rc::clone(lane));
+        Stopwatch { executor, lane, begun: Instant::now() }
+    }
+}
+
+impl Watch for Stopwatch {
+    fn check(&self) -> Result<()> {
+        let elapsed = self.begun.elapsed();
+        let settings = &self.executor.settings;
+        let time_ms = settings.limits.time_ms;
+        if elapsed > Duration::from_millis(time_ms) {
+            return Err(Error::ScriptLimit { limit: "time", max: format!("{time_ms} ms") });
+        }
+        if self.lane.get() == Lane::Fast && elapsed > settings.slow_after {
+            self.executor.pool.slow_down()?;
+            self.lane.set(Lane::Slow);
+        }
+        Ok(())
+    }
+}

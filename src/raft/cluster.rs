@@ -1,0 +1,374 @@
+//! This node's part in the cluster: start, read index, leadership and membership.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::errors::{
+    ClientWriteError, ForwardToLeader, LinearizableReadError, RaftError,
+};
+use openraft::async_runtime::WatchReceiver;
+use openraft::raft::ReadPolicy;
+use openraft::{ChangeMembers, ServerState, SnapshotPolicy};
+use tokio::sync::watch;
+
+use super::auth::PeerIdentity;
+
+use super::network::Network;
+use super::server;
+use super::state_machine::StateMachine;
+use super::types::{NodeId, Peer, Raft, TypeConfig};
+use crate::error::{Error, Missing, Result};
+
+type Metrics = openraft::RaftMetrics<TypeConfig>;
+
+/// How long a change of membership or leadership may take.
+const CHANGE_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long a read index may take: an election happens in less.
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Timings and sizes; milliseconds and entries.
+#[derive(Clone, Debug)]
+pub struct Timing {
+    /// Between heartbeats.
+    pub heartbeat_ms: u64,
+    /// Election timeouts are drawn from this to its double.
+    pub election_ms: u64,
+    /// Entries applied between two snapshots.
+    pub snapshot_entries: u64,
+    /// Entries kept in the log behind a snapshot, for followers that were away for a while.
+    pub keep_entries: u64,
+}
+
+/// Says that this node still led after it was asked; the term it leads in.
+pub trait Confirm: Send + 'static {
+    /// Begins a read index now.
+    fn read_index(&self) -> impl Future<Output = Result<u64>> + Send + 'static;
+}
+
+/// A handle on consensus.
+#[derive(Clone)]
+pub struct Cluster {
+    raft: Raft<StateMachine>,
+    state_machine: StateMachine,
+    identity: Arc<PeerIdentity>,
+    leadership: Arc<watch::Sender<Leadership>>,
+}
+
+/// A member, and whether it votes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberInfo {
+    /// Node id.
+    pub id: NodeId,
+    /// Where it is reached.
+    pub peer: Peer,
+    /// Whether it counts for a quorum.
+    pub voter: bool,
+}
+
+/// Who leads, as far as this node knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Leadership {
+    /// The leader.
+    pub leader: Option<NodeId>,
+    /// The term in which this node itself leads.
+    pub own_term: Option<u64>,
+}
+
+/// Where this node stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// `leader`, `follower`, `candidate`, `learner` or `shutdown`.
+    pub state: &'static str,
+    /// The leader, as far as this node knows.
+    pub leader: Option<NodeId>,
+    /// The term.
+    pub term: u64,
+    /// The last entry in the log.
+    pub last_log_index: u64,
+    /// The last entry known to be committed.
+    pub committed_index: u64,
+    /// The last entry applied.
+    pub applied_index: u64,
+    /// The last entry in a snapshot.
+    pub snapshot_index: u64,
+    /// The last entry purged from the log.
+    pub purged_index: u64,
+}
+
+impl Cluster {
+    /// Starts Raft on what the log and the state hold.
+    pub async fn start(
+        timing: &Timing,
+        identity: Arc<PeerIdentity>,
+        log: impl openraft::storage::RaftLogStorage<TypeConfig>,
+        state_machine: StateMachine,
+    ) -> Result<Self> {
+        let config = Arc::new(config(timing)?);
+        let network = Network::new(Arc::clone(&identity))?;
+        let raft =
+            Raft::new(identity.node_id, config, network, log, state_machine.clone()).await;
+        let raft = raft.map_err(|e| Error::Internal(format!("raft: {e}")))?;
+        let leadership = Arc::new(watch::Sender::new(Leadership::default()));
+        tokio::spawn(follow_leadership(raft.clone(), Arc::clone(&leadership)));
+        Ok(Cluster { raft, state_machine, identity, leadership })
+    }
+
+    /// The openraft handle, for the proposer.
+    #[must_use]
+    pub fn raft(&self) -> &Raft<StateMachine> {
+        &self.raft
+    }
+
+    /// What peers may ask.
+    #[must_use]
+    pub fn routes(&self, incoming: PathBuf) -> axum::Router {
+        server::routes(self.raft.clone(), Arc::clone(&self.identity), incoming)
+    }
+
+    /// Founds the cluster with these voters. Done once in a cluster's life, by one node.
+    pub async fn found(&self, voters: BTreeMap<NodeId, Peer>) -> Result<()> {
+        let founded = self.raft.initialize(voters).await;
+        founded.map_err(|e| Error::Internal(format!("founding the cluster: {e}")))
+    }
+
+    /// Whether the log holds a membership.
+    pub async fn is_founded(&self) -> Result<bool> {
+        self.raft.is_initialized().await.map_err(fatal)
+    }
+
+    /// Asks a quorum whether this node leads; the index to read at, and the term. Only on the leader.
+    pub async fn read_index(&self) -> Result<(u64, u64)> {
+        let asked = self.raft.get_read_log_id(ReadPolicy::ReadIndex);
+        match tokio::time::timeout(READ_TIMEOUT, asked).await {
+            Ok(Ok((read, _))) => {
+                let log_id = read.log_id();
+                Ok((log_id.index(), log_id.committed_leader_id().term))
+            }
+            Ok(Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(to)))) => {
+                Err(not_leader(&to))
+            }
+            Ok(Err(RaftError::APIError(other))) => Err(Error::NoLeader(other.to_string())),
+            Ok(Err(RaftError::Fatal(e))) => Err(fatal(e)),
+            Err(_) => Err(Error::NoLeader("no quorum answered in time".to_owned())),
+        }
+    }
+
+    /// Waits until this node has applied an index.
+    pub async fn applied(&self, index: u64) -> Result<()> {
+        let mut applied = self.state_machine.applied();
+        let reached = applied.wait_for(|applied| *applied >= index);
+        match tokio::time::timeout(READ_TIMEOUT, reached).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) => Err(Error::NoLeader("the node is shutting down".to_owned())),
+            Err(_) => Err(Error::NoLeader(format!("this node has not applied {index} yet"))),
+        }
+    }
+
+    /// Who leads, as far as this node knows, and every change of it.
+    #[must_use]
+    pub fn leadership(&self) -> watch::Receiver<Leadership> {
+        self.leadership.subscribe()
+    }
+
+    /// Why Raft has stopped for good, if it has.
+    #[must_use]
+    pub fn failure(&self) -> Option<String> {
+        let metrics = self.raft.metrics();
+        let state = metrics.borrow_watched().running_state.clone();
+        state.err().map(|error| error.to_string())
+    }
+
+    /// Where this node stands.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        let metrics = self.raft.metrics().borrow_watched().clone();
+        let index = |log_id: Option<super::types::LogId>| log_id.map_or(0, |id| id.index());
+        Standing {
+            state: match metrics.state {
+                ServerState::Leader => "leader",
+                ServerState::Follower => "follower",
+                ServerState::Candidate => "candidate",
+                ServerState::Learner => "learner",
+                ServerState::Shutdown => "shutdown",
+            },
+            leader: metrics.current_leader,
+            term: metrics.current_term,
+            last_log_index: metrics.last_log_index.unwrap_or(0),
+            committed_index: index(metrics.cluster_committed),
+            applied_index: *self.state_machine.applied().borrow(),
+            snapshot_index: index(metrics.snapshot),
+            purged_index: index(metrics.purged),
+        }
+    }
+
+    /// All members, by id.
+    #[must_use]
+    pub fn members(&self) -> Vec<MemberInfo> {
+        let membership = Arc::clone(&self.raft.metrics().borrow_watched().membership_config);
+        let voters: Vec<_> = membership.voter_ids().collect();
+        membership
+            .nodes()
+            .map(|(id, peer)| MemberInfo {
+                id: *id,
+                peer: peer.clone(),
+                voter: voters.contains(id),
+            })
+            .collect()
+    }
+
+    /// A member by its id.
+    pub fn member(&self, id: NodeId) -> Result<MemberInfo> {
+        let found = self.members().into_iter().find(|member| member.id == id);
+        found.ok_or_else(|| Error::not_found(Missing::Member, id.to_string()))
+    }
+
+    /// Adds a learner; returns once the membership is committed, before it has caught up.
+    pub async fn add_learner(&self, id: NodeId, peer: Peer) -> Result<()> {
+        change(self.raft.add_learner(id, peer, false)).await
+    }
+
+    /// Makes a learner a voter, once it has caught up.
+    pub async fn promote(&self, id: NodeId) -> Result<()> {
+        let member = self.member(id)?;
+        if member.voter {
+            return Ok(());
+        }
+        // Blocking: a voter that lacks the log would make the quorum wait for it.
+        change(self.raft.add_learner(id, member.peer, true)).await?;
+        let promote = ChangeMembers::AddVoterIds([id].into());
+        change(self.raft.change_membership(promote, true)).await
+    }
+
+    /// Removes a member, voter or learner.
+    pub async fn remove(&self, id: NodeId) -> Result<()> {
+        let member = self.member(id)?;
+        if member.voter {
+            if self.members().iter().filter(|member| member.voter).count() == 1 {
+                return Err(Error::Conflict("the only voter cannot be removed".to_owned()));
+            }
+            let remove = ChangeMembers::RemoveVoters([id].into());
+            return change(self.raft.change_membership(remove, false)).await;
+        }
+        let remove = ChangeMembers::RemoveNodes([id].into());
+        change(self.raft.change_membership(remove, false)).await
+    }
+
+    /// Hands leadership to a voter and waits until it leads.
+    pub async fn transfer_leader(&self, to: NodeId) -> Result<()> {
+        if !self.member(to)?.voter {
+            return Err(Error::Conflict(format!("node {to} is a learner: promote it first")));
+        }
+        if self.leadership.borrow().own_term.is_none() {
+            return Err(Error::NotLeader { leader: self.standing().leader });
+        }
+        self.raft.trigger().transfer_leader(to).await.map_err(fatal)?;
+        let mut leadership = self.leadership.subscribe();
+        let moved = leadership.wait_for(|leadership| leadership.leader == Some(to));
+        match tokio::time::timeout(CHANGE_TIMEOUT, moved).await {
+            Ok(Ok(_)) => Ok(()),
+            _ => Err(Error::Unknown(format!("node {to} has not become the leader"))),
+        }
+    }
+
+    /// Takes a snapshot now and purges the log behind it, whatever is usually kept.
+    pub async fn snapshot(&self) -> Result<()> {
+        let index = *self.state_machine.applied().borrow();
+        self.raft.trigger().snapshot().await.map_err(fatal)?;
+        let covers = |metrics: &Metrics| {
+            metrics.snapshot.is_some_and(|snapshot| snapshot.index() >= index)
+        };
+        let taken = self.raft.wait(Some(CHANGE_TIMEOUT)).metrics(covers, "snapshot").await;
+        let metrics =
+            taken.map_err(|_| Error::Unknown("the snapshot is not taken yet".to_owned()))?;
+        let upto = metrics.snapshot.map_or(0, |snapshot| snapshot.index());
+        self.raft.trigger().purge_log(upto).await.map_err(fatal)
+    }
+
+    /// Stops Raft.
+    pub async fn shutdown(&self) -> Result<()> {
+        self.raft.shutdown().await.map_err(|e| Error::Internal(format!("raft: {e}")))
+    }
+}
+
+impl Confirm for Cluster {
+    fn read_index(&self) -> impl Future<Output = Result<u64>> + Send + 'static {
+        let cluster = self.clone();
+        async move { cluster.read_index().await.map(|(_, term)| term) }
+    }
+}
+
+/// Carries changes over from openraft's own kind of watch.
+async fn follow_leadership(
+    raft: Raft<StateMachine>,
+    leadership: Arc<watch::Sender<Leadership>>,
+) {
+    let mut metrics = raft.server_metrics();
+    loop {
+        let now = {
+            let metrics = metrics.borrow_watched();
+            let leads = metrics.state == ServerState::Leader
+                && metrics.current_leader == Some(metrics.id);
+            let own_term = leads.then(|| metrics.vote.leader_id().term);
+            Leadership { leader: metrics.current_leader, own_term }
+        };
+        leadership.send_if_modified(|last| std::mem::replace(last, now) != now);
+        if metrics.changed().await.is_err() {
+            leadership.send_replace(Leadership::default());
+            return;
+        }
+    }
+}
+
+fn config(timing: &Timing) -> Result<openraft::Config> {
+    let election_max = timing.election_ms * 2;
+    let config = openraft::Config {
+        cluster_name: "kvdb".to_owned(),
+        heartbeat_interval: timing.heartbeat_ms,
+        election_timeout_min: timing.election_ms,
+        election_timeout_max: election_max,
+        // The whole of a snapshot, which may be gigabytes; a dead peer is noticed by keep-alives.
+        install_snapshot_timeout: 3_600_000,
+        snapshot_policy: SnapshotPolicy::LogsSinceLast(timing.snapshot_entries),
+        max_in_snapshot_log_to_keep: timing.keep_entries,
+        // A follower that the log can still serve is never sent a snapshot instead.
+        replication_lag_threshold: u64::MAX,
+        purge_batch_size: 1024.min(timing.keep_entries.max(1)),
+        max_payload_entries: 1024,
+        enable_pre_vote: Some(true),
+        // openraft #2080: an old leader without a quorum must not keep its followers from electing.
+        quorum_loss_probe_interval: Some(election_max * 2),
+        // A restarted leader takes a new term: ids count up within a term and a process.
+        enable_leader_restore: Some(false),
+        allow_log_reversion: Some(false),
+        ..openraft::Config::default()
+    };
+    config.validate().map_err(|e| Error::invalid(format!("timings: {e}")))
+}
+
+async fn change<T>(
+    change: impl Future<Output = std::result::Result<T, RaftError<TypeConfig, ClientWriteError<TypeConfig>>>>,
+) -> Result<()> {
+    match tokio::time::timeout(CHANGE_TIMEOUT, change).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(to)))) => {
+            Err(not_leader(&to))
+        }
+        Ok(Err(RaftError::APIError(ClientWriteError::ChangeMembershipError(error)))) => {
+            Err(Error::Conflict(format!("membership: {error}")))
+        }
+        Ok(Err(RaftError::APIError(error))) => Err(Error::Unknown(error.to_string())),
+        Ok(Err(RaftError::Fatal(error))) => Err(fatal(error)),
+        Err(_) => Err(Error::Unknown("the change of membership is not committed yet".to_owned())),
+    }
+}
+
+fn not_leader(to: &ForwardToLeader<TypeConfig>) -> Error {
+    Error::NotLeader { leader: to.leader_id }
+}
+
+fn fatal(error: impl std::fmt::Display) -> Error {
+    Error::Internal(format!("raft: {error}"))
+}

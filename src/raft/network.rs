@@ -1,0 +1,321 @@
+//! Calls to peers: HTTP/2 over three connections each, so that a snapshot starves no heartbeat.
+//!
+//! Entries flow on one duplex stream per follower (`/raft/stream`): requests in order out, answers in
+//! order back, many under way. openraft resumes a stream that ends. The time that openraft allows for an
+//! append is its heartbeat interval, which a busy disk easily exceeds; the bound here is our own.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt, future::BoxFuture};
+use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
+use openraft::network::{Backoff, RPCOption, RaftNetworkFactory, RaftNetworkV2};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult,
+    TransferLeaderRequest, VoteRequest, VoteResponse,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::auth::PeerIdentity;
+use super::frame::{Frames, frame};
+use super::snapshot;
+use super::types::{NodeId, Peer, Snapshot, TypeConfig, Vote};
+use super::wire;
+use crate::encoding;
+use crate::error::{Error, Result};
+use crate::storage::Checkpoint;
+
+type RpcError = RPCError<TypeConfig>;
+
+/// How long a follower may take to have entries on disk.
+const APPEND_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a vote or another small call may take.
+const CALL_TIMEOUT: Duration = Duration::from_secs(2);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// How soon a dead connection is noticed.
+const KEEP_ALIVE: Duration = Duration::from_secs(1);
+/// Between tries to reach a peer that is down.
+const BACKOFF: Duration = Duration::from_millis(200);
+
+/// A client for peers: HTTP/2 without negotiation, no proxy of the environment.
+pub fn http_client() -> Result<reqwest::Client> {
+    reqwest::Client::builder()
+        .http2_prior_knowledge()
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .http2_keep_alive_timeout(KEEP_ALIVE * 2)
+        .http2_initial_stream_window_size(4 << 20)
+        .http2_initial_connection_window_size(8 << 20)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .build()
+        .map_err(|e| Error::Internal(format!("peer client: {e}")))
+}
+
+/// Makes connections to peers.
+pub(super) struct Network {
+    identity: Arc<PeerIdentity>,
+    entries: reqwest::Client,
+    heartbeats: reqwest::Client,
+    snapshots: reqwest::Client,
+}
+
+impl Network {
+    /// Connections that speak as this node.
+    pub(super) fn new(identity: Arc<PeerIdentity>) -> Result<Self> {
+        Ok(Network {
+            identity,
+            entries: http_client()?,
+            heartbeats: http_client()?,
+            snapshots: http_client()?,
+        })
+    }
+
+    fn link(&self, client: &reqwest::Client, target: NodeId, peer: &Peer) -> Link {
+        let (identity, client) = (Arc::clone(&self.identity), client.clone());
+        Link { identity, client, target, peer: peer.clone() }
+    }
+}
+
+impl RaftNetworkFactory<TypeConfig> for Network {
+    type Network = Link;
+
+    async fn new_client(&mut self, target: NodeId, peer: &Peer) -> Link {
+        self.link(&self.entries, target, peer)
+    }
+
+    async fn new_heartbeat_client(&mut self, target: NodeId, peer: &Peer) -> Link {
+        self.link(&self.heartbeats, target, peer)
+    }
+
+    async fn new_snapshot_client(&mut self, target: NodeId, peer: &Peer) -> Link {
+        self.link(&self.snapshots, target, peer)
+    }
+}
+
+/// A way to one peer.
+pub(crate) struct Link {
+    identity: Arc<PeerIdentity>,
+    client: reqwest::Client,
+    target: NodeId,
+    peer: Peer,
+}
+
+impl Link {
+    fn post(&self, path: &str) -> Result<reqwest::RequestBuilder> {
+        let url = format!("http://{}{path}", self.peer.peer_addr);
+        let headers = self.identity.headers(self.target, &self.peer.instance)?;
+        Ok(self.client.post(url).headers(headers))
+    }
+
+    async fn call<Q: Serialize, A: DeserializeOwned>(
+        &self,
+        path: &str,
+        request: &Q,
+        timeout: Duration,
+    ) -> std::result::Result<A, RpcError> {
+        let body = encoding::encode(request).map_err(unreachable)?;
+        let request = self.post(path).map_err(unreachable)?.timeout(timeout).body(body);
+        let response = accepted(request.send().await)?;
+        let bytes = response.bytes().await.map_err(broken)?;
+        encoding::decode("peer answer", &bytes).map_err(unreachable)
+    }
+
+    async fn open_stream<S>(
+        &self,
+        input: S,
+        waiting: Arc<Waiting>,
+    ) -> std::result::Result<reqwest::Response, RpcError>
+    where
+        S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + 'static,
+    {
+        let frames = input.map(move |request| {
+            waiting.sent();
+            frame(&wire::AppendEntriesRequest::from(request)).map_err(std::io::Error::other)
+        });
+        let request = self.post("/raft/stream").map_err(unreachable)?;
+        let sent = request.body(reqwest::Body::wrap_stream(frames)).send();
+        match tokio::time::timeout(APPEND_TIMEOUT, sent).await {
+            Ok(response) => accepted(response),
+            Err(_) => Err(unreachable("no answer to a stream")),
+        }
+    }
+}
+
+fn unreachable(error: impl std::fmt::Display) -> RpcError {
+    RPCError::Unreachable(Unreachable::from_string(error))
+}
+
+/// A call that was under way broke off: worth another try at once.
+fn broken(error: impl std::fmt::Display) -> RpcError {
+    RPCError::Network(NetworkError::from_string(error))
+}
+
+/// The answer to a call, unless the peer is not there or refuses us.
+fn accepted(
+    response: reqwest::Result<reqwest::Response>,
+) -> std::result::Result<reqwest::Response, RpcError> {
+    match response {
+        Ok(response) if response.status().is_success() => Ok(response),
+        Ok(response) => Err(unreachable(format!("the peer answered {}", response.status()))),
+        // With the causes: "error sending request" alone tells nobody why.
+        Err(error) => Err(unreachable(causes(&error))),
+    }
+}
+
+/// An error with what caused it.
+pub(super) fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+/// When the appends were sent whose answers are awaited.
+#[derive(Default)]
+struct Waiting(Mutex<VecDeque<Instant>>);
+
+impl Waiting {
+    fn queue(&self) -> std::sync::MutexGuard<'_, VecDeque<Instant>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn sent(&self) {
+        self.queue().push_back(Instant::now());
+    }
+
+    fn answered(&self) {
+        self.queue().pop_front();
+    }
+
+    fn overdue(&self) -> bool {
+        self.queue().front().is_some_and(|sent| sent.elapsed() > APPEND_TIMEOUT)
+    }
+}
+
+/// Reads a stream's answers; ends it where one is overdue. A quiet stream may stay quiet.
+fn answers(
+    response: reqwest::Response,
+    waiting: Arc<Waiting>,
+) -> impl Stream<Item = std::result::Result<StreamAppendResult<TypeConfig>, RpcError>> + Send {
+    let body = Box::pin(response.bytes_stream());
+    let frames = Frames::<_, wire::StreamAppendResult>::new("append answer", body);
+    futures::stream::unfold(Some((frames, waiting)), |state| async move {
+        let (mut frames, waiting) = state?;
+        loop {
+            match tokio::time::timeout(APPEND_TIMEOUT / 4, frames.next()).await {
+                Ok(Some(Ok(answer))) => {
+                    waiting.answered();
+                    return Some((Ok(answer.into()), Some((frames, waiting))));
+                }
+                Ok(Some(Err(error))) => return Some((Err(broken(error)), None)),
+                Ok(None) => return None,
+                Err(_) if waiting.overdue() => {
+                    return Some((Err(unreachable("an append is overdue")), None));
+                }
+                Err(_) => {}
+            }
+        }
+    })
+}
+
+impl RaftNetworkV2<TypeConfig> for Link {
+    type SnapshotData = Arc<Checkpoint>;
+
+    async fn append_entries(
+        &mut self,
+        request: AppendEntriesRequest<TypeConfig>,
+        _: RPCOption,
+    ) -> std::result::Result<AppendEntriesResponse<TypeConfig>, RpcError> {
+        let request = wire::AppendEntriesRequest::from(request);
+        let answer: wire::AppendEntriesResponse =
+            self.call("/raft/append", &request, APPEND_TIMEOUT).await?;
+        Ok(answer.into())
+    }
+
+    fn stream_append<'s, S>(
+        &'s mut self,
+        input: S,
+        _: RPCOption,
+    ) -> BoxFuture<
+        's,
+        std::result::Result<
+            BoxStream<'s, std::result::Result<StreamAppendResult<TypeConfig>, RpcError>>,
+            RpcError,
+        >,
+    >
+    where
+        S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
+    {
+        Box::pin(async move {
+            let waiting = Arc::new(Waiting::default());
+            let response = self.open_stream(input, Arc::clone(&waiting)).await?;
+            Ok(answers(response, waiting).boxed())
+        })
+    }
+
+    async fn vote(
+        &mut self,
+        request: VoteRequest<TypeConfig>,
+        _: RPCOption,
+    ) -> std::result::Result<VoteResponse<TypeConfig>, RpcError> {
+        let request = wire::VoteRequest::from(request);
+        let answer: wire::VoteResponse = self.call("/raft/vote", &request, CALL_TIMEOUT).await?;
+        Ok(answer.into())
+    }
+
+    async fn pre_vote(
+        &mut self,
+        request: VoteRequest<TypeConfig>,
+        _: RPCOption,
+    ) -> std::result::Result<VoteResponse<TypeConfig>, RpcError> {
+        let request = wire::VoteRequest::from(request);
+        let answer: wire::VoteResponse =
+            self.call("/raft/pre-vote", &request, CALL_TIMEOUT).await?;
+        Ok(answer.into())
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        snapshot: Snapshot<Arc<Checkpoint>>,
+        cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
+        _: RPCOption,
+    ) -> std::result::Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        let send = async {
+            let body = snapshot::send(vote, snapshot).map_err(unreachable)?;
+            let request = self.post("/raft/snapshot").map_err(unreachable)?.body(body);
+            let bytes = accepted(request.send().await)?.bytes().await.map_err(broken)?;
+            let answer: wire::SnapshotResponse =
+                encoding::decode("snapshot answer", &bytes).map_err(unreachable)?;
+            Ok(answer.into())
+        };
+        tokio::select! {
+            answer = send => answer.map_err(|error: RpcError| error.into()),
+            closed = cancel => Err(StreamingError::Closed(closed)),
+        }
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        request: TransferLeaderRequest<TypeConfig>,
+        _: RPCOption,
+    ) -> std::result::Result<openraft::raft::TransferLeaderResponse<TypeConfig>, RpcError> {
+        let request = wire::TransferLeaderRequest::from(request);
+        let answer: wire::TransferLeaderResponse =
+            self.call("/raft/transfer", &request, CALL_TIMEOUT).await?;
+        Ok(answer.into())
+    }
+
+    fn backoff(&self) -> Option<Backoff> {
+        Some(Backoff::new(std::iter::repeat(BACKOFF)))
+    }
+}

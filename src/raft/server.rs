@@ -1,0 +1,151 @@
+//! What peers may ask of this node's Raft, on the peer listener. Every request proves that it comes from
+//! a member of this cluster and is meant for this node.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
+use http::{HeaderMap, StatusCode};
+use openraft::raft::AppendEntriesRequest;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::auth::PeerIdentity;
+use super::frame::{Frames, frame};
+use super::snapshot::{Part, Receiver};
+use super::state_machine::StateMachine;
+use super::types::{Raft, TypeConfig};
+use super::wire;
+use crate::encoding;
+use crate::error::{Error, Result};
+
+/// What the routes share.
+#[derive(Clone)]
+struct Server {
+    raft: Raft<StateMachine>,
+    identity: Arc<PeerIdentity>,
+    receiver: Arc<Receiver>,
+}
+
+/// The routes under `/raft/`.
+pub(super) fn routes(
+    raft: Raft<StateMachine>,
+    identity: Arc<PeerIdentity>,
+    incoming: std::path::PathBuf,
+) -> Router {
+    let receiver = Arc::new(Receiver::new(incoming));
+    Router::new()
+        .route("/raft/append", post(append))
+        .route("/raft/stream", post(stream))
+        .route("/raft/vote", post(vote))
+        .route("/raft/pre-vote", post(pre_vote))
+        .route("/raft/transfer", post(transfer))
+        .route("/raft/snapshot", post(install))
+        .layer(DefaultBodyLimit::max(encoding::MAX_BYTES))
+        .with_state(Server { raft, identity, receiver })
+}
+
+/// An error as a peer sees it. Peers act on the fact of it; the text is for their log.
+pub struct Refusal(Error);
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Refusal(error)
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let status = match self.0 {
+            Error::Unauthorized(_) => StatusCode::UNAUTHORIZED,
+            Error::Forbidden(_) => StatusCode::FORBIDDEN,
+            Error::Corrupt { .. } | Error::Invalid(_) => StatusCode::BAD_REQUEST,
+            _ => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        tracing::debug!(error = %self.0, "refused a peer");
+        (status, self.0.to_string()).into_response()
+    }
+}
+
+type Answer = std::result::Result<Response, Refusal>;
+
+impl Server {
+    fn check<T: DeserializeOwned>(&self, headers: &HeaderMap, body: &Bytes) -> Result<T> {
+        self.identity.check_member(headers)?;
+        encoding::decode("peer request", body)
+    }
+}
+
+fn answer<T: Serialize>(value: &T) -> Answer {
+    Ok(encoding::encode(value)?.into_response())
+}
+
+fn stopped(error: impl std::fmt::Display) -> Refusal {
+    Refusal(Error::Unknown(error.to_string()))
+}
+
+async fn append(State(server): State<Server>, headers: HeaderMap, body: Bytes) -> Answer {
+    let request: wire::AppendEntriesRequest = server.check(&headers, &body)?;
+    let response = server.raft.append_entries(request.try_into()?).await.map_err(stopped)?;
+    answer(&wire::AppendEntriesResponse::from(response))
+}
+
+async fn vote(State(server): State<Server>, headers: HeaderMap, body: Bytes) -> Answer {
+    let request: wire::VoteRequest = server.check(&headers, &body)?;
+    let response = server.raft.vote(request.into()).await.map_err(stopped)?;
+    answer(&wire::VoteResponse::from(response))
+}
+
+async fn pre_vote(State(server): State<Server>, headers: HeaderMap, body: Bytes) -> Answer {
+    let request: wire::VoteRequest = server.check(&headers, &body)?;
+    let response = server.raft.pre_vote(request.into()).await.map_err(stopped)?;
+    answer(&wire::VoteResponse::from(response))
+}
+
+async fn transfer(State(server): State<Server>, headers: HeaderMap, body: Bytes) -> Answer {
+    let request: wire::TransferLeaderRequest = server.check(&headers, &body)?;
+    let response =
+        server.raft.handle_transfer_leader(request.into()).await.map_err(stopped)?;
+    answer(&wire::TransferLeaderResponse::from(response))
+}
+
+/// A stream of appends: answered in order, as each is on disk.
+async fn stream(State(server): State<Server>, headers: HeaderMap, body: Body) -> Answer {
+    server.identity.check_member(&headers)?;
+    let frames = Frames::new("append request", body.into_data_stream());
+    let answers = server.raft.stream_append(requests(frames)).map(|answer| match answer {
+        Ok(answer) => frame(&wire::StreamAppendResult::from(answer)),
+        Err(fatal) => Err(Error::Internal(fatal.to_string())),
+    });
+    Ok(Body::from_stream(answers).into_response())
+}
+
+/// The requests of a stream, up to the first that is not whole.
+fn requests(
+    frames: impl Stream<Item = Result<wire::AppendEntriesRequest>> + Send + 'static,
+) -> impl Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + 'static {
+    frames
+        .map(|request| request.and_then(AppendEntriesRequest::try_from))
+        .scan((), |(), request| {
+            if let Err(error) = &request {
+                tracing::debug!(%error, "an append stream ended");
+            }
+            std::future::ready(request.ok())
+        })
+}
+
+async fn install(State(server): State<Server>, headers: HeaderMap, body: Body) -> Answer {
+    let from = server.identity.check_member(&headers)?;
+    tracing::info!(from, "receiving a snapshot");
+    let parts = Frames::<_, Part>::new("snapshot", body.into_data_stream());
+    let (vote, snapshot) = server.receiver.receive(parts).await.inspect_err(|error| {
+        tracing::warn!(from, %error, "a snapshot was not taken");
+    })?;
+    let response = server.raft.install_full_snapshot(vote, snapshot).await.map_err(stopped)?;
+    answer(&wire::SnapshotResponse::from(response))
+}

@@ -1,0 +1,183 @@
+//! A snapshot on its way: a checkpoint's files as frames, each frame with its own checksum.
+//!
+//! `Header ‖ (File ‖ Chunk…)… ‖ End`. The receiver writes into a directory of its own, checks names and
+//! sizes, syncs, opens the result and compares every row with the digests before openraft hears of it.
+
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+
+use super::frame::frame;
+use super::state_machine::verify_checkpoint;
+use super::types::{Snapshot, SnapshotMeta, Vote};
+use super::wire;
+use crate::error::{Error, Result};
+use crate::storage::Checkpoint;
+
+const CHUNK_BYTES: usize = 256 << 10;
+/// Chunks read ahead of the network.
+const READ_AHEAD: usize = 8;
+/// Files that one snapshot may have.
+const FILES_MAX: usize = 100_000;
+
+/// A part of a snapshot on the wire.
+#[derive(Serialize, Deserialize)]
+pub(super) enum Part {
+    /// First: whose, and what.
+    Header { vote: wire::Vote, meta: wire::SnapshotMeta },
+    /// The chunks that follow are this file's.
+    File { name: String, bytes: u64 },
+    /// Bytes of the file.
+    Chunk(Bytes),
+    /// Last: there are this many files.
+    End { files: u64 },
+}
+
+/// A body that streams the checkpoint, in constant memory.
+pub(super) fn send(vote: Vote, snapshot: Snapshot<Arc<Checkpoint>>) -> Result<reqwest::Body> {
+    let files = snapshot.snapshot.files()?;
+    let (parts, queue) = mpsc::channel(READ_AHEAD);
+    let header = Part::Header { vote: vote.into(), meta: (&snapshot.meta).into() };
+    tokio::task::spawn_blocking(move || {
+        let sent = send_parts(&parts, header, snapshot.snapshot.path(), &files);
+        if let Err(error) = sent {
+            // Breaks the body off: the receiver sees no End.
+            let _ = parts.blocking_send(Err(error));
+        }
+    });
+    let stream = tokio_stream::wrappers::ReceiverStream::new(queue);
+    Ok(reqwest::Body::wrap_stream(stream))
+}
+
+fn send_parts(
+    parts: &mpsc::Sender<Result<Bytes>>,
+    header: Part,
+    directory: &Path,
+    files: &[(String, u64)],
+) -> Result<()> {
+    let send = |part: Part| {
+        let closed = |_| Error::Io("the receiver has gone".to_owned());
+        parts.blocking_send(frame(&part)).map_err(closed)
+    };
+    send(header)?;
+    for (name, bytes) in files {
+        send(Part::File { name: name.clone(), bytes: *bytes })?;
+        let mut file = File::open(directory.join(name))?;
+        loop {
+            let mut chunk = vec![0; CHUNK_BYTES];
+            let read = file.read(&mut chunk)?;
+            if read == 0 {
+                break;
+            }
+            chunk.truncate(read);
+            send(Part::Chunk(chunk.into()))?;
+        }
+    }
+    send(Part::End { files: files.len() as u64 })
+}
+
+/// Receives snapshots into a directory of scratch directories.
+pub(super) struct Receiver {
+    incoming: PathBuf,
+    count: AtomicU64,
+}
+
+impl Receiver {
+    pub(super) fn new(incoming: PathBuf) -> Self {
+        Receiver { incoming, count: AtomicU64::new(0) }
+    }
+
+    /// Receives and verifies one snapshot.
+    pub(super) async fn receive(
+        &self,
+        mut parts: impl Stream<Item = Result<Part>> + Unpin,
+    ) -> Result<(Vote, Snapshot<Arc<Checkpoint>>)> {
+        let Some(Part::Header { vote, meta }) = parts.next().await.transpose()? else {
+            return Err(Error::corrupt("snapshot", "no header"));
+        };
+        let meta = SnapshotMeta::try_from(meta)?;
+        let number = self.count.fetch_add(1, Ordering::Relaxed);
+        let directory = self.incoming.join(number.to_string());
+        std::fs::create_dir(&directory)?;
+        // Removed again where anything below fails.
+        let checkpoint = Checkpoint::adopt(directory);
+        let mut files = Files { directory: checkpoint.path().to_owned(), current: None, count: 0 };
+        loop {
+            match parts.next().await.transpose()? {
+                Some(Part::File { name, bytes }) => files.begin(&name, bytes)?,
+                Some(Part::Chunk(bytes)) => files.write(&bytes)?,
+                Some(Part::End { files: count }) => break files.finish(count)?,
+                Some(Part::Header { .. }) => return Err(Error::corrupt("snapshot", "two headers")),
+                None => return Err(Error::corrupt("snapshot", "broke off")),
+            }
+        }
+        let label = meta.clone();
+        let checkpoint = tokio::task::spawn_blocking(move || {
+            verify_checkpoint(&checkpoint, &label).map(|()| checkpoint)
+        })
+        .await
+        .map_err(|e| Error::Internal(format!("verifying a snapshot: {e}")))??;
+        Ok((vote.into(), Snapshot { meta, snapshot: Arc::new(checkpoint) }))
+    }
+}
+
+/// The files of a snapshot while they are written.
+struct Files {
+    directory: PathBuf,
+    current: Option<(File, u64)>,
+    count: usize,
+}
+
+impl Files {
+    fn begin(&mut self, name: &str, bytes: u64) -> Result<()> {
+        self.end_current()?;
+        let plain = !name.is_empty()
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+            && !name.starts_with('.');
+        if !plain {
+            return Err(Error::corrupt("snapshot", format!("a file named {name:?}")));
+        }
+        self.count += 1;
+        if self.count > FILES_MAX {
+            return Err(Error::corrupt("snapshot", format!("more than {FILES_MAX} files")));
+        }
+        self.current = Some((File::create_new(self.directory.join(name))?, bytes));
+        Ok(())
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        let Some((file, left)) = &mut self.current else {
+            return Err(Error::corrupt("snapshot", "bytes of no file"));
+        };
+        *left = left
+            .checked_sub(bytes.len() as u64)
+            .ok_or_else(|| Error::corrupt("snapshot", "a file longer than announced"))?;
+        Ok(file.write_all(bytes)?)
+    }
+
+    fn end_current(&mut self) -> Result<()> {
+        match self.current.take() {
+            Some((file, 0)) => Ok(file.sync_all()?),
+            Some((_, left)) => {
+                Err(Error::corrupt("snapshot", format!("a file lacks {left} bytes")))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn finish(mut self, count: u64) -> Result<()> {
+        self.end_current()?;
+        if self.count as u64 != count {
+            let detail = format!("{} files of {count}", self.count);
+            return Err(Error::corrupt("snapshot", detail));
+        }
+        Ok(File::open(&self.directory)?.sync_all()?)
+    }
+}

@@ -1,0 +1,92 @@
+//! One RocksDB database: its options, its errors, and its end.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rocksdb::{BlockBasedOptions, Cache, DBCompressionType, ErrorKind, Options};
+
+use crate::error::{Error, Result};
+
+/// Bytes of the table of rows in memory before it is written out. Two of them may exist at a time.
+const WRITE_BUFFER_BYTES: usize = 32 << 20;
+/// Bytes of blocks kept for reads.
+const BLOCK_CACHE_BYTES: usize = 64 << 20;
+/// File descriptors that a database may hold.
+const OPEN_FILES_MAX: i32 = 512;
+
+/// An open database. Once doomed, its directory goes when its last user is gone.
+pub(super) struct Db {
+    rocks: Option<rocksdb::DB>,
+    path: PathBuf,
+    doomed: AtomicBool,
+}
+
+impl Db {
+    /// Opens a database, or makes one.
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        let rocks = rocksdb::DB::open(&options(), path).map_err(storage_error)?;
+        Ok(Db { rocks: Some(rocks), path: path.to_owned(), doomed: AtomicBool::new(false) })
+    }
+
+    /// Opens a database to look at it.
+    pub(super) fn open_read_only(path: &Path) -> Result<Self> {
+        let rocks =
+            rocksdb::DB::open_for_read_only(&options(), path, false).map_err(storage_error)?;
+        Ok(Db { rocks: Some(rocks), path: path.to_owned(), doomed: AtomicBool::new(false) })
+    }
+
+    pub(super) fn rocks(&self) -> &rocksdb::DB {
+        self.rocks.as_ref().expect("taken only by drop")
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Removes the directory once nobody uses the database any more.
+    pub(super) fn doom(&self) {
+        self.doomed.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Db {
+    fn drop(&mut self) {
+        self.rocks = None;
+        if self.doomed.load(Ordering::Relaxed)
+            && let Err(error) = std::fs::remove_dir_all(&self.path)
+        {
+            tracing::warn!(path = %self.path.display(), %error, "old database not removed");
+        }
+    }
+}
+
+fn options() -> Options {
+    let mut table = BlockBasedOptions::default();
+    table.set_block_cache(&Cache::new_lru_cache(BLOCK_CACHE_BYTES));
+    table.set_bloom_filter(10.0, false);
+    table.set_block_size(16 << 10);
+    table.set_cache_index_and_filter_blocks(true);
+    table.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    let mut options = Options::default();
+    options.create_if_missing(true);
+    options.set_block_based_table_factory(&table);
+    options.set_compression_type(DBCompressionType::Lz4);
+    options.set_bottommost_compression_type(DBCompressionType::Zstd);
+    options.set_write_buffer_size(WRITE_BUFFER_BYTES);
+    options.set_max_write_buffer_number(3);
+    options.set_level_compaction_dynamic_level_bytes(true);
+    options.set_max_background_jobs(2);
+    options.set_bytes_per_sync(1 << 20);
+    options.set_max_open_files(OPEN_FILES_MAX);
+    options.set_keep_log_file_num(2);
+    options.set_max_log_file_size(8 << 20);
+    options
+}
+
+/// What a RocksDB error means to us: damage is named, the rest is the operating system's.
+pub(super) fn storage_error(error: rocksdb::Error) -> Error {
+    match error.kind() {
+        ErrorKind::Corruption => Error::corrupt("state", error),
+        _ => Error::Io(format!("state: {error}")),
+    }
+}
