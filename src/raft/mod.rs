@@ -28,7 +28,7 @@ pub mod wire;
 
 pub use auth::PeerIdentity;
 pub use cluster::{Cluster, Confirm, MemberInfo, Standing, Timing};
-pub use log_store::LogStore;
+pub use log_store::{LogStore, Options as LogOptions};
 pub use network::http_client;
 pub use proposer::{Proposal, Proposer, Verdict};
 pub use server::Refusal;
