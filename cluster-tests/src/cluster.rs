@@ -104,7 +104,7 @@ impl Cluster {
     /// Forgets a node: kills it and deletes its data, as if its machine were gone.
     ///
     /// # Panics
-    /// When the data cannot be deleted.
+    /// When there is no such node.
     pub fn destroy(&mut self, id: u64) {
         let index = self.nodes.iter().position(|node| node.id == id).expect("the node exists");
         let mut node = self.nodes.remove(index);
@@ -112,7 +112,19 @@ impl Cluster {
             node.process.signal(Signal::SIGKILL);
         }
         node.process.reap();
-        std::fs::remove_dir_all(&node.data).expect("the node's data can be deleted");
+        // A node that was never let in may have made no directory.
+        let _ = std::fs::remove_dir_all(&node.data);
+    }
+
+    /// Kills a node and deletes its data, as if its disk were new; its place and flags stay.
+    ///
+    /// # Panics
+    /// When the data cannot be deleted.
+    pub fn wipe(&mut self, id: u64) {
+        if self.process(id).is_running() {
+            self.kill(id);
+        }
+        std::fs::remove_dir_all(&self.node(id).data).expect("the node's data can be deleted");
     }
 
     fn node(&self, id: u64) -> &Node {
