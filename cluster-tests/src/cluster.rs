@@ -77,8 +77,8 @@ impl Cluster {
         flag("--data", data.display().to_string());
         flag("--listen", format!("127.0.0.1:{port}"));
         flag("--peer-listen", format!("127.0.0.1:{peer}"));
-        flag("--cluster-secret", secret.to_owned());
         if !join.is_empty() {
+            flag("--cluster-secret", secret.to_owned());
             flag("--join", join.join(","));
         }
         args.extend(self.flags.clone());

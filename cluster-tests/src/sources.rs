@@ -329,7 +329,7 @@ mod tests {
     fn blanks_what_is_no_code() {
         for (text, code) in [
             ("a // b\nc", "a     \nc"),
-            ("a /* /* b */ */ c", "a                 c"),
+            ("a /* /* b */ */ c", "a               c"),
             (r#"f("a\"b", x)"#, "f(      , x)"),
             (r##"r#"a"b"# c"##, "         c"),
             (r"'a' '\'' 'x: &'a str", "         'x: &'a str"),

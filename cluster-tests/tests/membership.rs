@@ -29,7 +29,9 @@ async fn one_node_is_a_cluster_within_seconds() {
     scenario.figure("ready after", format!("{ready:.2?}"));
     assert!(ready < Duration::from_secs(4), "a single node took {ready:?}");
     cluster.create_bucket(1, "solo", "").await;
-    cluster.http.put(cluster.at(1, "/solo/k"), "v").expect(200).await;
+    cli(&cluster, 1, &["set", "solo", "k", "v"]);
+    assert_eq!(cli(&cluster, 1, &["get", "solo", "k"]).trim_end(), "v");
+    cli(&cluster, 1, &["status"]);
 
     scenario.phase("kill it and start it again");
     cluster.kill(1);
