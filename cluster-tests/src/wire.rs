@@ -1,0 +1,182 @@
+//! One HTTP/1.1 connection per node, with as little between the test and the socket as can be: under
+//! load the test shares two cores with the cluster, and must not be what is measured.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::http::{Failure, Reply};
+
+/// How long one exchange may take.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// Largest head of an answer.
+const HEAD_BYTES_MAX: usize = 64 << 10;
+/// Most redirects that a call takes.
+const HOPS_MAX: u32 = 5;
+
+/// A client's connections, by `host:port`.
+#[derive(Default)]
+pub struct Wire {
+    connections: BTreeMap<String, TcpStream>,
+}
+
+impl Wire {
+    /// Sends a request to a node's URL and follows its redirects. Never sends one twice.
+    pub async fn call(
+        &mut self,
+        method: &str,
+        url: &str,
+        path: &str,
+        body: &str,
+    ) -> Result<Reply, Failure> {
+        let (mut host, mut path) = (host_of(url)?.to_owned(), path.to_owned());
+        for hops in 0..=HOPS_MAX {
+            let mut reply = self.exchange(method, &host, &path, body).await?;
+            reply.hops = hops;
+            if reply.status != 307 {
+                return Ok(reply);
+            }
+            (host, path) = split(&reply.location())?;
+        }
+        Err(unsent("too many redirects"))
+    }
+
+    async fn exchange(
+        &mut self,
+        method: &str,
+        host: &str,
+        path: &str,
+        body: &str,
+    ) -> Result<Reply, Failure> {
+        let mut stream = match self.connections.remove(host) {
+            Some(stream) if still_open(&stream) => stream,
+            _ => connect(host).await?,
+        };
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nhost: {host}\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let answer = async {
+            stream.write_all(request.as_bytes()).await?;
+            read_reply(&mut stream).await
+        };
+        let reply = match tokio::time::timeout(TIMEOUT, answer).await {
+            Ok(Ok(reply)) => reply,
+            Ok(Err(error)) => return Err(lost(format!("{method} {host}{path}: {error}"))),
+            Err(_) => return Err(lost(format!("{method} {host}{path}: no answer"))),
+        };
+        if reply.header("connection") != Some("close") {
+            self.connections.insert(host.to_owned(), stream);
+        }
+        Ok(reply)
+    }
+}
+
+async fn connect(host: &str) -> Result<TcpStream, Failure> {
+    let connect = tokio::time::timeout(TIMEOUT, TcpStream::connect(host)).await;
+    let stream = match connect {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return Err(unsent(format!("connect {host}: {error}"))),
+        Err(_) => return Err(unsent(format!("connect {host}: no answer"))),
+    };
+    stream.set_nodelay(true).map_err(|error| unsent(error.to_string()))?;
+    Ok(stream)
+}
+
+/// Whether the node has not hung up while the connection was idle.
+fn still_open(stream: &TcpStream) -> bool {
+    let mut byte = [0];
+    let peeked = stream.try_read(&mut byte);
+    matches!(peeked, Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
+}
+
+async fn read_reply(stream: &mut TcpStream) -> std::io::Result<Reply> {
+    let mut bytes = Vec::with_capacity(1024);
+    let (head_end, mut reply, length) = loop {
+        if stream.read_buf(&mut bytes).await? == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
+            let head = bytes.get(..end).unwrap_or_default();
+            let (reply, length) = parse_head(&String::from_utf8_lossy(head)).map_err(malformed)?;
+            break (end + 4, reply, length);
+        }
+        if bytes.len() > HEAD_BYTES_MAX {
+            return Err(malformed("an endless head".to_owned()));
+        }
+    };
+    while bytes.len() < head_end + length {
+        if stream.read_buf(&mut bytes).await? == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    reply.body = bytes.split_off(head_end);
+    Ok(reply)
+}
+
+/// The answer without its body, and the body's length.
+fn parse_head(head: &str) -> Result<(Reply, usize), String> {
+    let mut lines = head.split("\r\n");
+    let status = lines.next().and_then(|line| line.split(' ').nth(1));
+    let status = status.and_then(|status| status.parse().ok()).ok_or("no status")?;
+    let mut headers = HeaderMap::new();
+    for line in lines {
+        let (name, value) = line.split_once(':').ok_or("a header without a colon")?;
+        let name: HeaderName = name.parse().map_err(|_| "a header's name")?;
+        let value = HeaderValue::from_str(value.trim()).map_err(|_| "a header's value")?;
+        headers.append(name, value);
+    }
+    let reply = Reply { status, headers, body: Vec::new(), hops: 0 };
+    let length = reply.header("content-length").ok_or("no content-length")?;
+    let length = length.parse().map_err(|_| "a content-length that is no number")?;
+    Ok((reply, length))
+}
+
+fn host_of(url: &str) -> Result<&str, Failure> {
+    let rest = url.strip_prefix("http://").ok_or_else(|| unsent(format!("no http URL: {url}")))?;
+    Ok(rest.split('/').next().unwrap_or(rest))
+}
+
+/// A URL as `host:port` and path with query.
+fn split(url: &str) -> Result<(String, String), Failure> {
+    let host = host_of(url)?;
+    let path = url.get("http://".len() + host.len()..).filter(|path| !path.is_empty());
+    Ok((host.to_owned(), path.unwrap_or("/").to_owned()))
+}
+
+fn malformed(reason: String) -> std::io::Error {
+    std::io::Error::new(std::io::ErrorKind::InvalidData, reason)
+}
+
+fn unsent(reason: impl Into<String>) -> Failure {
+    Failure { sent: false, reason: reason.into() }
+}
+
+fn lost(reason: impl Into<String>) -> Failure {
+    Failure { sent: true, reason: reason.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn splits_urls() {
+        let (host, path) = split("http://127.0.0.1:7400/b/scripts/s?a=b").unwrap();
+        assert_eq!((host.as_str(), path.as_str()), ("127.0.0.1:7400", "/b/scripts/s?a=b"));
+        assert_eq!(split("http://h:1").unwrap().1, "/");
+        assert!(split("ftp://h").is_err());
+    }
+
+    #[test]
+    fn reads_heads() {
+        let head = "HTTP/1.1 503 Service Unavailable\r\nX-Kvdb-Applied: no\r\ncontent-length: 12";
+        let (reply, length) = parse_head(head).unwrap();
+        assert_eq!((reply.status, length), (503, 12));
+        assert_eq!(reply.header("x-kvdb-applied"), Some("no"));
+        assert!(parse_head("HTTP/1.1 200 OK").is_err());
+    }
+}

@@ -1,0 +1,81 @@
+//! `kill -9` of every node at once, under a load of unique keys, several times over.
+
+#![expect(clippy::unwrap_used, reason = "a test that meets a surprise panics")]
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use cluster_tests::cluster::Cluster;
+use cluster_tests::launch::Launch;
+use cluster_tests::load::{Load, Request};
+use cluster_tests::scenario::Scenario;
+
+const CLIENTS: usize = 32;
+const ROUNDS: usize = 3;
+const KEYS_PER_ROUND: u64 = 1_500;
+
+fn key(round: usize, serial: u64) -> String {
+    format!("{round}-{serial:08}")
+}
+
+fn value(round: usize, serial: u64) -> String {
+    format!("value {serial} of round {round}")
+}
+
+fn put(round: usize) -> impl Fn(u64) -> Request + Send + Sync + 'static {
+    move |serial| Request {
+        method: "PUT",
+        path: format!("/unique/{}", key(round, serial)),
+        body: value(round, serial),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_killed_at_once_keep_what_was_acknowledged() {
+    let scenario = Scenario::begin("durability");
+    scenario.phase("start three nodes");
+    let mut cluster = Launch::of(3).start(&scenario).await;
+    cluster.create_bucket(1, "unique", "").await;
+    let all = cluster.ids();
+    let (mut acked, mut unknown) = (BTreeMap::new(), BTreeMap::new());
+    for round in 1..=ROUNDS {
+        scenario.phase(&format!("round {round}: unique keys, then kill -9 of all three"));
+        let load = Load::start(cluster.urls(&all), CLIENTS, i64::MAX, put(round));
+        load.more_acked(KEYS_PER_ROUND, Duration::from_secs(60)).await;
+        cluster.kill_all(&all);
+        let account = load.stop().await;
+        scenario.figure("acknowledged", account.acked.len());
+        scenario.figure("unknown", account.unknown.len());
+        let pair = |serial: u64| (key(round, serial), value(round, serial));
+        acked.extend(account.acked.iter().map(|(serial, _)| pair(*serial)));
+        unknown.extend(account.unknown.iter().map(|serial| pair(*serial)));
+
+        scenario.phase("restart, and read on every node");
+        all.iter().for_each(|id| cluster.restart(*id));
+        cluster.ready().await;
+        for id in &all {
+            check_keys(&cluster, *id, &acked, &unknown).await;
+        }
+        cluster.agree().await;
+    }
+}
+
+/// A linearizable list on a node: everything acknowledged, and nothing that nobody wrote.
+async fn check_keys(
+    cluster: &Cluster,
+    id: u64,
+    acked: &BTreeMap<String, String>,
+    unknown: &BTreeMap<String, String>,
+) {
+    let list = cluster.at(id, "/unique/?values=true&format=json&limit=1000000");
+    let reply = cluster.http.get(list).timeout(Duration::from_secs(60)).expect(200).await;
+    let pairs: Vec<(String, String)> = serde_json::from_slice(&reply.body).unwrap();
+    let found: BTreeMap<String, String> = pairs.into_iter().collect();
+    for (key, value) in acked {
+        assert_eq!(found.get(key), Some(value), "node {id}: `{key}` was acknowledged");
+    }
+    for (key, value) in &found {
+        let written = acked.get(key).or_else(|| unknown.get(key));
+        assert_eq!(written, Some(value), "node {id}: nobody can have written `{key}`");
+    }
+}
