@@ -24,6 +24,9 @@ pub mod policy;
 pub mod store;
 pub mod transaction;
 
+#[cfg(test)]
+pub(crate) mod tests;
+
 pub use apply::{apply, record_nodes};
 pub use command::{BucketId, Command, CommandId, DIRECTORY, Effect, Outcome, Write};
 pub use keyspace::{BucketMeta, Record, Row, Script, Table};

@@ -244,7 +244,9 @@ impl Transaction {
         let (start, end) = range.bounds();
         let mut found = Vec::new();
         let mut stepped = 0;
-        for pair in self.merged(Table::Key, &start, end.as_deref(), range.reverse) {
+        let mut pairs = self.merged(Table::Key, &start, end.as_deref(), range.reverse);
+        while found.len() < limit {
+            let Some(pair) = pairs.next() else { break };
             let (name, value) = pair?;
             stepped += 1;
             if self.reads + stepped > TRANSACTION_READS_MAX {
@@ -253,10 +255,8 @@ impl Transaction {
             if let Some(value) = value {
                 found.push((name, self.decode_record(&value)?));
             }
-            if found.len() >= limit {
-                break;
-            }
         }
+        drop(pairs);
         self.reads += stepped;
         self.count_read()?;
         Ok(found)

@@ -22,6 +22,8 @@ mod batch;
 mod checkpoint;
 mod db;
 mod directory;
+#[cfg(test)]
+mod mirror;
 mod state;
 mod view;
 
