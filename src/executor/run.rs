@@ -133,14 +133,11 @@ impl Turn<'_> {
         match result {
             Err(error @ Error::Overloaded(_)) => (overlay, Ran::Refused(error)),
             Ok(answer) if !writes.is_empty() => {
-                let answer = Answer { revision, kept: true, ..answer };
+                let answer = Answer { revision, committed: answer.status >= 400, ..answer };
                 let command = self.command(term, job, &overlay, now, Effect::Write(writes));
                 (overlay, Ran::Wrote(Box::new(command), answer))
             }
-            Ok(answer) => {
-                let kept = answer.kept || answer.status < 400;
-                (overlay, Ran::Read(Ok(Answer { revision: read_revision, kept, ..answer })))
-            }
+            Ok(answer) => (overlay, Ran::Read(Ok(Answer { revision: read_revision, ..answer }))),
             Err(error) => (overlay, Ran::Read(Err(error))),
         }
     }
@@ -163,7 +160,7 @@ impl Turn<'_> {
             Ok(rows) => {
                 let effect = Effect::CreateBucket { name: name.clone(), rows };
                 let command = self.command(term, job, &overlay, now, effect);
-                let answer = Answer { status: 201, kept: true, ..Answer::text(name.to_string()) };
+                let answer = Answer { status: 201, ..Answer::text(name.to_string()) };
                 (overlay, Ran::Wrote(Box::new(command), answer))
             }
             Err(error) => (overlay, Ran::Read(Err(error))),

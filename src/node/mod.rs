@@ -14,15 +14,15 @@ mod status;
 mod tests;
 mod ticket;
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use tokio::sync::watch;
 
+pub use crate::api::{BucketDigest, Digest, Member, Status};
 use crate::error::{Error, Missing, Result};
 pub use crate::executor::ScriptCall;
 use crate::executor::{self, Executor, Nature};
@@ -33,7 +33,6 @@ use crate::kv::{
 use crate::raft::{Cluster, MemberInfo, PeerIdentity, applied_index};
 use crate::storage::{DataDir, Identity, State};
 use link::{Hello, Links, ReadIndex, TicketRequest};
-pub use status::{BucketDigest, Digest, Member, Status};
 use ticket::Tickets;
 
 /// How long a call may wait for its outcome; an election happens in less.
@@ -81,11 +80,8 @@ pub struct Forwarded {
 }
 
 /// What executes forwarded requests on the leader: the edge.
-pub type ForwardTarget = Arc<
-    dyn Fn(Forwarded) -> Pin<Box<dyn Future<Output = http::Response<Bytes>> + Send>>
-        + Send
-        + Sync,
->;
+pub type ForwardTarget =
+    Arc<dyn Fn(Forwarded) -> BoxFuture<'static, Result<http::Response<Bytes>>> + Send + Sync>;
 
 /// A node of the cluster. Cheap to clone.
 #[derive(Clone)]
@@ -108,7 +104,9 @@ struct Inner {
     url: String,
     forward_target: OnceLock<ForwardTarget>,
     caught_up: AtomicBool,
-    shutting_down: AtomicBool,
+    shutting_down: watch::Sender<bool>,
+    /// Ends when leadership is handed over.
+    handover: Mutex<Option<tokio::task::JoinHandle<()>>>,
     /// Set once, by whatever makes this node unable to go on.
     failure: watch::Sender<Option<String>>,
 }
@@ -338,7 +336,7 @@ impl Node {
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.0.caught_up.load(Ordering::Relaxed)
-            && !self.0.shutting_down.load(Ordering::Relaxed)
+            && !*self.0.shutting_down.borrow()
             && self.0.failure.borrow().is_none()
     }
 

@@ -91,7 +91,7 @@ async fn forwarded(State(node): State<Node>, headers: HeaderMap, body: Bytes) ->
         hops: text(HOPS).parse().unwrap_or(u8::MAX),
     };
     match node.forward_target() {
-        Some(target) => Ok(target(request).await.map(axum::body::Body::from)),
+        Some(target) => Ok(target(request).await?.map(axum::body::Body::from)),
         None => Err(Error::NoLeader("the node is starting".to_owned()).into()),
     }
 }

@@ -1,7 +1,7 @@
 //! Starting and stopping a node.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use axum::serve::ListenerExt;
@@ -23,6 +23,8 @@ use crate::storage::{DataDir, Identity, State};
 const SLOW_MAX: usize = 8;
 /// When a script counts as long.
 const SLOW_AFTER: Duration = Duration::from_millis(5);
+/// How long one voter may take to take over.
+const HANDOVER: Duration = Duration::from_secs(3);
 /// Between two tries of something that an election settles.
 const RETRY: Duration = Duration::from_millis(50);
 /// Between two looks at whether Raft still runs.
@@ -68,7 +70,8 @@ impl Node {
             url: config.advertise(),
             forward_target: OnceLock::new(),
             caught_up: AtomicBool::new(false),
-            shutting_down: AtomicBool::new(false),
+            shutting_down: watch::Sender::new(false),
+            handover: Mutex::new(None),
             failure: watch::Sender::new(None),
         }));
         node.listen_to_peers(&config.peer_listen, routes).await?;
@@ -104,7 +107,7 @@ impl Node {
 
     /// Notices when Raft has stopped for good, as it does on a disk error.
     async fn watch_raft(self) {
-        while !self.0.shutting_down.load(Ordering::Relaxed) {
+        while !*self.0.shutting_down.borrow() {
             if let Some(reason) = self.0.cluster.failure() {
                 return self.fail(&format!("raft stopped: {reason}"));
             }
@@ -113,7 +116,7 @@ impl Node {
     }
 
     fn fail(&self, reason: &str) {
-        if !self.0.shutting_down.load(Ordering::Relaxed) {
+        if !*self.0.shutting_down.borrow() {
             tracing::error!(reason, "this node cannot go on");
             self.0.failure.send_replace(Some(reason.to_owned()));
         }
@@ -128,26 +131,40 @@ impl Node {
         }
     }
 
-    /// Turns readiness off and hands leadership to another voter, so that clients hardly notice.
-    pub async fn begin_shutdown(&self) {
-        self.0.shutting_down.store(true, Ordering::Relaxed);
-        if self.0.cluster.leadership().borrow().own_term.is_none() {
-            return;
+    /// Turns readiness off and hands leadership to another voter in the background, so that clients
+    /// hardly notice. Requests are served on. Doing it twice does no more.
+    pub fn begin_shutdown(&self) {
+        if !self.0.shutting_down.send_replace(true) {
+            let handover = tokio::spawn(self.clone().hand_over());
+            *self.0.handover.lock().unwrap_or_else(PoisonError::into_inner) = Some(handover);
         }
+    }
+
+    async fn hand_over(self) {
         let own = self.0.identity.node_id;
-        let others = self.0.cluster.members().into_iter().filter(|m| m.voter && m.id != own);
-        for member in others {
-            let moved = self.0.cluster.transfer_leader(member.id);
-            if matches!(tokio::time::timeout(Duration::from_secs(3), moved).await, Ok(Ok(()))) {
-                tracing::info!(to = member.id, "handed over leadership");
+        for member in self.0.cluster.members() {
+            if self.0.cluster.leadership().borrow().own_term.is_none() {
                 return;
+            }
+            if member.id == own || !member.voter {
+                continue;
+            }
+            let moved = self.0.cluster.transfer_leader(member.id);
+            if matches!(tokio::time::timeout(HANDOVER, moved).await, Ok(Ok(()))) {
+                tracing::info!(to = member.id, "handed over leadership");
             }
         }
     }
 
-    /// Stops the executor and Raft, and writes the state out so that the next start is quick.
+    /// Waits until leadership is handed over, stops the executor and Raft, and writes the state out so
+    /// that the next start is quick. To be called once no request is under way.
     pub async fn shutdown(&self) -> Result<()> {
-        self.0.shutting_down.store(true, Ordering::Relaxed);
+        self.begin_shutdown();
+        let handover = self.0.handover.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(handover) = handover {
+            // It panicked if it did not end well; shutting down goes on either way.
+            let _ = handover.await;
+        }
         self.0.executor.stop();
         self.0.cluster.shutdown().await?;
         let state = Arc::clone(&self.0.state);
