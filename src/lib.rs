@@ -3,3 +3,5 @@
 pub mod encoding;
 pub mod error;
 pub mod kv;
+pub mod node;
+pub mod script;
