@@ -1,10 +1,51 @@
-//! The guest: Luau over a transaction. (skeleton of the public surface)
+//! The guest: Luau over a transaction. What a script may see, and what it may cost.
+//!
+//! A [`Vm`] belongs to one thread and is kept: its host functions are registered once, compiled scripts
+//! are cached by their digest, and a call brings only a fresh table of globals. The state of the call
+//! (transaction, answer, scope) lies in one cell that all host functions share and that is empty
+//! between calls.
+//!
+//! Invariants, each held by tests:
+//! - *A script sees its own call.* Globals are new in each call and everything behind them is frozen.
+//!   What exists is what the allow-lists in [`sandbox`] name; all else is removed before the first call.
+//! - *A limit cannot be caught.* What ends a script is kept outside of Lua ([`budget`]): once there is
+//!   a fault, every interrupt and every host function fails, and the fault is the result whatever the
+//!   script returned. A machine that met one is thrown away.
+//! - *No work goes unmetered.* Luau calls the interrupt in loops, calls and pattern steps. Library
+//!   functions that could run long between two interrupts are wrapped or bounded (`prelude.luau`).
+//! - *A call is deterministic.* Time and randomness come from the transaction and the call; no text
+//!   shows an address. The exceptions are the wall clock limit, the order of `pairs` over keys
+//!   that are tables or functions, and weak tables.
+//! - *Writes stay or go as one.* The transaction comes back with its writes only where the script
+//!   ended well with a status below 400, or said `kvdb.commit()`.
+//!
+//! A host function tells three kinds of failure apart: misuse (a table for a key) is a Lua error; what
+//! data or permissions refuse is returned as `err`; damage and limits end the script.
+
+mod api;
+mod budget;
+mod cache;
+mod engine;
+mod fault;
+mod host;
+mod json;
+mod random;
+mod response;
+mod sandbox;
+mod scope;
+#[cfg(test)]
+mod tests;
+mod value;
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use crate::error::Result;
-use crate::kv::{Answer, Grant, Script, ScriptName, Transaction};
+use crate::error::{Error, Result};
+use crate::kv::limits::SCRIPT_SOURCE_BYTES_MAX;
+use crate::kv::{Grant, Script, ScriptName};
+
+pub use engine::Vm;
 
 /// The HTTP request that called the script: `kvdb.req`.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -51,6 +92,14 @@ pub struct Limits {
     pub value_bytes: usize,
 }
 
+impl Limits {
+    /// What a [`Watch`] answers once the wall clock has run out.
+    #[must_use]
+    pub fn time_error(&self) -> Error {
+        Error::ScriptLimit { limit: "time", max: format!("{} ms", self.time_ms) }
+    }
+}
+
 /// Whoever keeps the time: called now and then while a script runs; an error ends the script, and
 /// the script cannot catch it.
 pub trait Watch {
@@ -59,27 +108,11 @@ pub trait Watch {
 }
 
 /// Compiles a source without running it; the error names the line.
-pub fn check(_name: &ScriptName, _source: &str) -> Result<()> {
-    todo!()
-}
-
-/// A Luau virtual machine with its cache of compiled scripts; owned by one thread.
-pub struct Vm {}
-
-impl Vm {
-    /// Makes a sandboxed machine.
-    pub fn new(_limits: Limits) -> Result<Self> {
-        todo!()
+pub fn check(name: &ScriptName, source: &str) -> Result<()> {
+    if source.len() > SCRIPT_SOURCE_BYTES_MAX {
+        return Err(Error::TooLarge { limit: "a script", max: SCRIPT_SOURCE_BYTES_MAX as u64 });
     }
-
-    /// Runs one call. The transaction comes back with the writes that are to be committed: none where
-    /// the script failed, aborted or answered 400 or above without `kvdb.commit()`.
-    pub fn run(
-        &mut self,
-        _call: &Call,
-        _txn: Transaction,
-        _watch: std::rc::Rc<dyn Watch>,
-    ) -> (Transaction, Result<Answer>) {
-        todo!()
-    }
+    cache::compile(source).map(drop).map_err(|error| {
+        Error::Invalid(fault::message(name.as_str(), &fault::compile_text(&error)))
+    })
 }

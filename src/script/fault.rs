@@ -1,0 +1,115 @@
+//! Errors of a script in words that its author understands: name, line, message. Never an address,
+//! a path or a type of ours.
+
+use super::budget::is_out_of_memory;
+use crate::error::Error;
+
+/// The chunk name of the prelude, whose lines mean nothing to an author.
+pub(super) const PRELUDE: &str = "[kvdb]";
+/// What mlua puts between a message and the stack.
+const TRACEBACK: &str = "\nstack traceback:";
+/// The longest message or traceback that is answered, in bytes.
+const TEXT_BYTES_MAX: usize = 4096;
+
+/// An uncaught error of a script.
+pub(super) fn script_error(name: &str, error: &mlua::Error) -> Error {
+    let (text, traceback) = parts(error);
+    let traceback = own_lines(&traceback);
+    let text = without_address(&text);
+    let message = match position(name, &text) {
+        // Raised without a position: the innermost line of the script is the next best.
+        None => match innermost_line(name, &traceback) {
+            Some(line) => format!("script `{name}` line {line}: {text}"),
+            None => message(name, &text),
+        },
+        Some(_) => message(name, &text),
+    };
+    Error::Script { message: cut(message), traceback: Some(cut(traceback)) }
+}
+
+/// `NAME:LINE: text` as ``script `NAME` line LINE: text``.
+pub(super) fn message(name: &str, text: &str) -> String {
+    match position(name, text) {
+        Some((line, text)) => format!("script `{name}` line {line}: {text}"),
+        None => format!("script `{name}`: {text}"),
+    }
+}
+
+/// Takes the position off a message; the compiler leaves the name out.
+fn position<'t>(name: &str, text: &'t str) -> Option<(&'t str, &'t str)> {
+    let rest = text.strip_prefix(name).unwrap_or(text);
+    let (line, text) = rest.strip_prefix(':')?.split_once(": ")?;
+    (!line.is_empty() && line.bytes().all(|b| b.is_ascii_digit())).then_some((line, text))
+}
+
+/// What the compiler said: `:LINE: text`.
+pub(super) fn compile_text(error: &mlua::Error) -> String {
+    match error {
+        mlua::Error::SyntaxError { message, .. } => message.clone(),
+        other => plain(other),
+    }
+}
+
+/// What a script that catches an error of the host gets to see.
+pub(super) fn caught_text(error: &mlua::Error) -> String {
+    parts(error).0
+}
+
+/// Message and stack.
+fn parts(error: &mlua::Error) -> (String, String) {
+    match error {
+        mlua::Error::CallbackError { traceback, cause } => {
+            (parts(cause).0, traceback.trim_start_matches("stack traceback:").to_owned())
+        }
+        mlua::Error::RuntimeError(text) => match text.rsplit_once(TRACEBACK) {
+            Some((text, traceback)) => (text.to_owned(), traceback.to_owned()),
+            None => (text.clone(), String::new()),
+        },
+        other => (plain(other), String::new()),
+    }
+}
+
+/// Errors of the binding itself, none of which a script should be able to cause.
+fn plain(error: &mlua::Error) -> String {
+    match error {
+        mlua::Error::SyntaxError { message, .. } => message.clone(),
+        mlua::Error::StackError => "stack overflow".to_owned(),
+        error if is_out_of_memory(error) => "not enough memory".to_owned(),
+        _ => "the call failed".to_owned(),
+    }
+}
+
+/// An error value that is no string comes as `table: 0x…`.
+fn without_address(text: &str) -> String {
+    let kinds = ["table", "function", "userdata", "thread", "buffer"];
+    for kind in kinds {
+        for form in [format!("{kind}: 0x"), format!("<{kind} 0x")] {
+            if text.starts_with(&form) {
+                return format!("the error is a {kind}, not a message");
+            }
+        }
+    }
+    text.to_owned()
+}
+
+fn own_lines(traceback: &str) -> String {
+    let foreign = |line: &&str| !line.starts_with("[C]") && !line.starts_with(PRELUDE);
+    let lines: Vec<&str> =
+        traceback.lines().map(str::trim).filter(|l| !l.is_empty()).filter(foreign).collect();
+    lines.join("\n")
+}
+
+fn innermost_line<'t>(name: &str, traceback: &'t str) -> Option<&'t str> {
+    let rest = traceback.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    let (line, _) = rest.split_once(':')?;
+    line.bytes().all(|b| b.is_ascii_digit()).then_some(line)
+}
+
+fn cut(mut text: String) -> String {
+    if text.len() > TEXT_BYTES_MAX {
+        let end = (0..=TEXT_BYTES_MAX).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}

@@ -1,0 +1,169 @@
+//! The host's side of a running call, shared by all host functions: one cell, empty between calls.
+
+use std::cell::{RefCell, RefMut};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use mlua::{FromLuaMulti, Function, IntoLuaMulti, Lua, LuaString, Table, Value};
+
+use super::budget::Budget;
+use super::random::Random;
+use super::response::Response;
+use super::scope::Scope;
+use super::value::{self, raise, type_name};
+use super::{Call, Limits, Request};
+use crate::error::Result;
+use crate::kv::{Key, Permission, Transaction};
+
+/// What host functions work on.
+pub(super) struct Host {
+    pub(super) budget: Budget,
+    pub(super) random: Random,
+    session: RefCell<Option<Session>>,
+}
+
+/// The state of one call.
+pub(super) struct Session {
+    pub(super) txn: Transaction,
+    pub(super) scope: Scope,
+    pub(super) response: Response,
+    pub(super) vars: BTreeMap<String, String>,
+    pub(super) request: Request,
+    /// `kvdb.var` and `kvdb.req`, once the script has looked at them.
+    pub(super) var_table: Option<Table>,
+    pub(super) req_table: Option<Table>,
+}
+
+impl Host {
+    pub(super) fn new(limits: Limits) -> Self {
+        Host { budget: Budget::new(limits), random: Random::default(), session: RefCell::new(None) }
+    }
+
+    /// Opens the cell for a call.
+    pub(super) fn begin(&self, call: &Call, txn: Transaction) {
+        self.random.seed(call.seed);
+        *self.session.borrow_mut() = Some(Session {
+            txn,
+            scope: Scope::new(call.grant.clone()),
+            response: Response::default(),
+            vars: call.vars.clone(),
+            request: call.request.clone(),
+            var_table: None,
+            req_table: None,
+        });
+    }
+
+    /// Empties the cell.
+    pub(super) fn end(&self) -> Option<Session> {
+        self.session.borrow_mut().take()
+    }
+
+    /// The running call. Nothing that runs Lua code may be called while it is borrowed.
+    pub(super) fn session(&self) -> mlua::Result<RefMut<'_, Session>> {
+        let outside = || mlua::Error::RuntimeError("no call is running".to_owned());
+        let session = self.session.try_borrow_mut().map_err(|_| outside())?;
+        RefMut::filter_map(session, Option::as_mut).map_err(|_| outside())
+    }
+
+    /// Runs a database operation; see [`Budget::told`].
+    pub(super) fn told<T>(
+        &self,
+        result: Result<T>,
+    ) -> mlua::Result<std::result::Result<T, String>> {
+        self.budget.told(result)
+    }
+
+    /// Milliseconds since 1970, fixed for the call.
+    pub(super) fn now(&self) -> mlua::Result<u64> {
+        Ok(self.session()?.txn.now())
+    }
+
+    /// Reads a key and checks the permission for it.
+    pub(super) fn key(
+        &self,
+        lua: &Lua,
+        function: &str,
+        key: &Value,
+        permission: Permission,
+    ) -> mlua::Result<std::result::Result<Key, String>> {
+        let bytes = self.string(lua, function, 1, key)?;
+        let key = match Key::parse(bytes) {
+            Ok(key) => key,
+            Err(error) => return Ok(Err(error.to_string())),
+        };
+        let allowed = self.session()?.scope.check(permission, key.bytes());
+        self.told(allowed.map(|()| key))
+    }
+
+    /// A string argument; numbers count as their text.
+    pub(super) fn string(
+        &self,
+        lua: &Lua,
+        function: &str,
+        position: usize,
+        value: &Value,
+    ) -> mlua::Result<Bytes> {
+        match value::text(lua, value)? {
+            Some(text) => Ok(value::bytes(&text)),
+            None => Err(bad_argument(lua, function, position, "string", value)),
+        }
+    }
+}
+
+/// The Lua error for an argument of the wrong type.
+pub(super) fn bad_argument(
+    lua: &Lua,
+    function: &str,
+    position: usize,
+    expected: &str,
+    value: &Value,
+) -> mlua::Error {
+    let got = type_name(value);
+    raise(
+        lua,
+        &format!("bad argument #{position} to `kvdb.{function}`: {expected} expected, got {got}"),
+    )
+}
+
+/// Makes a host function: it fails once the call has been stopped, and a lack of memory in it ends
+/// the call.
+pub(super) fn function<A, R>(
+    lua: &Lua,
+    host: &Rc<Host>,
+    body: impl Fn(&Host, &Lua, A) -> mlua::Result<R> + 'static,
+) -> mlua::Result<Function>
+where
+    A: FromLuaMulti,
+    R: IntoLuaMulti,
+{
+    let host = Rc::clone(host);
+    lua.create_function(move |lua, args: A| {
+        host.budget.enter()?;
+        body(&host, lua, args).map_err(|error| host.budget.seen(error))
+    })
+}
+
+/// A Lua string.
+pub(super) fn lua_string(lua: &Lua, text: impl AsRef<[u8]>) -> mlua::Result<Value> {
+    lua.create_string(text).map(Value::String)
+}
+
+/// A value and no error, or no value and the error.
+pub(super) fn value_or_error(
+    lua: &Lua,
+    result: std::result::Result<Value, String>,
+) -> mlua::Result<(Value, Value)> {
+    match result {
+        Ok(value) => Ok((value, Value::Nil)),
+        Err(error) => Ok((Value::Nil, lua_string(lua, error)?)),
+    }
+}
+
+/// The text of a field name; `None` where it is no string.
+pub(super) fn field_name(name: &Value) -> Option<String> {
+    match name {
+        Value::String(name) => Some(LuaString::to_string_lossy(name)),
+        _ => None,
+    }
+}
