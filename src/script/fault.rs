@@ -45,7 +45,8 @@ fn position<'t>(name: &str, text: &'t str) -> Option<(&'t str, &'t str)> {
 /// What the compiler said: `:LINE: text`.
 pub(super) fn compile_text(error: &mlua::Error) -> String {
     match error {
-        mlua::Error::SyntaxError { message, .. } => message.clone(),
+        // Without the colon that begins a position elsewhere.
+        mlua::Error::SyntaxError { message, .. } => format!(":{}", message.trim_start_matches(':')),
         other => plain(other),
     }
 }
@@ -65,14 +66,13 @@ fn parts(error: &mlua::Error) -> (String, String) {
             Some((text, traceback)) => (text.to_owned(), traceback.to_owned()),
             None => (text.clone(), String::new()),
         },
-        other => (plain(other), String::new()),
+        other => (compile_text(other), String::new()),
     }
 }
 
 /// Errors of the binding itself, none of which a script should be able to cause.
 fn plain(error: &mlua::Error) -> String {
     match error {
-        mlua::Error::SyntaxError { message, .. } => message.clone(),
         mlua::Error::StackError => "stack overflow".to_owned(),
         error if is_out_of_memory(error) => "not enough memory".to_owned(),
         _ => "the call failed".to_owned(),
@@ -83,8 +83,10 @@ fn plain(error: &mlua::Error) -> String {
 fn without_address(text: &str) -> String {
     let kinds = ["table", "function", "userdata", "thread", "buffer"];
     for kind in kinds {
-        for form in [format!("{kind}: 0x"), format!("<{kind} 0x")] {
-            if text.starts_with(&form) {
+        for form in ["0x", "(nil)"] {
+            if text.strip_prefix(kind).is_some_and(|rest| {
+                rest.strip_prefix(": ").is_some_and(|rest| rest.starts_with(form))
+            }) {
                 return format!("the error is a {kind}, not a message");
             }
         }

@@ -136,8 +136,9 @@ impl Sandbox {
             | StdLib::BIT
             | StdLib::OS
             | StdLib::COROUTINE;
-        // Luau's own `pcall` can be yielded across; host functions do not panic.
-        let lua = Lua::new_with(libs, LuaOptions::new().catch_rust_panics(false))?;
+        // The option's name misleads: true keeps Luau's own `pcall`, which can be yielded across. Host
+        // functions do not panic.
+        let lua = Lua::new_with(libs, LuaOptions::new().catch_rust_panics(true))?;
         let globals = lua.globals();
         let kvdb = api::table(&lua, host)?;
         prelude(&lua, host, kvdb.raw_get("json")?)?;

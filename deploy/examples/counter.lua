@@ -1,0 +1,9 @@
+-- Counts calls: the key is the parameter `key`, or "counter".
+local err, value = kvdb.incr(kvdb.var.key or "counter", 1)
+if err then
+  kvdb.status = 400
+  kvdb.say("error incrementing: " .. err)
+  return
+end
+
+kvdb.say(value)

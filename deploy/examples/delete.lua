@@ -1,0 +1,4 @@
+local err = kvdb.delete("key")
+if err then
+  kvdb.say("error deleting key: " .. err)
+end

@@ -1,0 +1,1 @@
+kvdb.exit(403) -- forbidden

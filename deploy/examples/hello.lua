@@ -1,0 +1,1 @@
+kvdb.say("Hello " .. kvdb.var.name)

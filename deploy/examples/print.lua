@@ -1,0 +1,2 @@
+kvdb.print("Hello, world!\n")
+kvdb.say("Hello, world!")

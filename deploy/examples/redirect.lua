@@ -1,0 +1,1 @@
+kvdb.redirect("https://example.com/")

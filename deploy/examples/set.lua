@@ -1,0 +1,4 @@
+local err = kvdb.set("key", "my value")
+if err then
+  kvdb.say("error setting: " .. err)
+end

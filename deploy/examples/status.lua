@@ -1,0 +1,1 @@
+kvdb.status = 500

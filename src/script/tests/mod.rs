@@ -1,0 +1,208 @@
+//! What scripts may do, and what they may not: each test runs a script on a real machine.
+
+mod api;
+mod examples;
+mod limits;
+mod sandbox;
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+
+use super::{Call, Limits, Request, Vm, Watch};
+use crate::encoding;
+use crate::error::{Error, Result};
+use crate::kv::keyspace::{self, BucketMeta};
+use crate::kv::memory::Memory;
+use crate::kv::{
+    Answer, BucketId, CommandId, Grant, Record, Row, Script, ScriptName, Store, Table, Transaction,
+    transaction,
+};
+
+const BUCKET: BucketId = BucketId(7);
+/// 2026-11-22 13:14:15.678 UTC.
+const NOW: u64 = 1_795_353_255_678;
+
+/// A bucket, a machine and a caller.
+struct World {
+    vm: Vm,
+    store: Memory,
+    grant: Grant,
+    vars: BTreeMap<String, String>,
+    request: Request,
+    seed: u64,
+    millis: u64,
+}
+
+/// What a call did.
+#[derive(Debug)]
+struct Ran {
+    result: Result<Answer>,
+    /// Key and new value, `None` where it was deleted.
+    writes: Vec<(String, Option<String>)>,
+    took: Duration,
+}
+
+struct Clock(Instant);
+
+impl Watch for Clock {
+    fn check(&self) -> Result<()> {
+        if Instant::now() < self.0 { Ok(()) } else { Err(limits().time_error()) }
+    }
+}
+
+fn limits() -> Limits {
+    Limits {
+        fuel: 2_000_000,
+        time_ms: 60_000,
+        memory_bytes: 32 << 20,
+        output_bytes: 1 << 20,
+        value_bytes: 1 << 20,
+    }
+}
+
+fn world() -> World {
+    World::new(limits())
+}
+
+impl World {
+    fn new(limits: Limits) -> Self {
+        let mut store = Memory::default();
+        let meta = BucketMeta {
+            name: "b".to_owned(),
+            head: CommandId { term: 1, seq: 1 },
+            revision: 41,
+            now: NOW,
+            ..BucketMeta::default()
+        };
+        store.put(keyspace::meta_key(BUCKET), encoding::encode(&meta).unwrap().into());
+        World {
+            millis: limits.time_ms,
+            vm: Vm::new(limits).unwrap(),
+            store,
+            grant: Grant::owner(),
+            vars: BTreeMap::new(),
+            request: Request::default(),
+            seed: 1,
+        }
+    }
+
+    fn with(mut self, key: &str, value: &str) -> Self {
+        let value = Bytes::copy_from_slice(value.as_bytes());
+        let record = Record { version: 12, expires_at: None, content_type: None, value };
+        let row = Row { table: Table::Key, name: Bytes::copy_from_slice(key.as_bytes()) };
+        self.store.put(row.encode(BUCKET), encoding::encode(&record).unwrap().into());
+        self
+    }
+
+    fn var(mut self, name: &str, value: &str) -> Self {
+        self.vars.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    fn call(&self, source: &str) -> Call {
+        Call {
+            name: ScriptName::parse("test").unwrap(),
+            script: Script {
+                version: 3,
+                sha256: Sha256::digest(source.as_bytes()).into(),
+                source: source.to_owned(),
+            },
+            vars: self.vars.clone(),
+            request: self.request.clone(),
+            grant: self.grant.clone(),
+            seed: self.seed,
+        }
+    }
+
+    fn transaction(&self) -> Transaction {
+        transaction::read_only(Arc::new(self.store.clone()), BUCKET, NOW).unwrap().unwrap()
+    }
+
+    fn run(&mut self, source: &str) -> Ran {
+        let call = self.call(source);
+        let txn = self.transaction();
+        let begun = Instant::now();
+        let watch = Rc::new(Clock(begun + Duration::from_millis(self.millis)));
+        let (txn, result) = self.vm.run(&call, txn, watch);
+        let took = begun.elapsed();
+        let writes = txn.finish().1;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let writes = writes
+            .into_iter()
+            .map(|write| {
+                let value = write.value.map(|value| {
+                    text(&encoding::decode::<Record>("record", &value).unwrap().value)
+                });
+                (text(&write.row.name), value)
+            })
+            .collect();
+        Ran { result, writes, took }
+    }
+
+    /// What it printed; fails where it failed.
+    fn prints(&mut self, source: &str) -> String {
+        let answer = self.run(source).result.unwrap();
+        String::from_utf8(answer.body.to_vec()).unwrap()
+    }
+
+    /// The message of a script error.
+    fn fails(&mut self, source: &str) -> String {
+        match self.run(source).result {
+            Err(Error::Script { message, .. }) => message,
+            other => panic!("{source}: {other:?}"),
+        }
+    }
+
+    /// The name of the limit that ended it; nothing may be written.
+    fn limited(&mut self, source: &str) -> &'static str {
+        let ran = self.run(source);
+        assert!(ran.writes.is_empty(), "{source}");
+        match ran.result {
+            Err(Error::ScriptLimit { limit, .. } | Error::TooLarge { limit, .. }) => limit,
+            other => panic!("{source}: {other:?}"),
+        }
+    }
+}
+
+/// The golden form: status, headers, body, writes.
+fn golden(ran: &Ran) -> String {
+    let mut text = String::new();
+    match &ran.result {
+        Err(error) => writeln!(text, "error: {error}").unwrap(),
+        Ok(answer) => {
+            writeln!(text, "{}", answer.status).unwrap();
+            for (name, value) in &answer.headers {
+                writeln!(text, "{name}: {value}").unwrap();
+            }
+            writeln!(text, "{}", format!("> {}", answer.body.escape_ascii()).trim_end()).unwrap();
+        }
+    }
+    for (key, value) in &ran.writes {
+        writeln!(text, "{key} = {}", value.as_deref().unwrap_or("(deleted)")).unwrap();
+    }
+    text
+}
+
+#[track_caller]
+fn expect(ran: &Ran, golden_text: &str) {
+    let trimmed: Vec<&str> = golden_text.trim().lines().map(str::trim).collect();
+    assert_eq!(golden(ran).trim(), trimmed.join("\n"));
+}
+
+/// Counts how often it was asked.
+#[derive(Default)]
+struct Counting(Cell<u64>);
+
+impl Watch for Counting {
+    fn check(&self) -> Result<()> {
+        self.0.set(self.0.get() + 1);
+        Ok(())
+    }
+}
