@@ -121,6 +121,7 @@ fn memory_cannot_be_exceeded_nor_the_error_caught() {
         "pcall(string.rep, 'x', 1e8) kvdb.set('a', 'b')",
         "pcall(table.create, 1e7, 1) kvdb.set('a', 'b')",
         "xpcall(table.create, function() end, 1e7, 1) kvdb.set('a', 'b')",
+        "xpcall(error, function() table.create(1e7, 1) end) kvdb.set('a', 'b')",
         "local co = coroutine.create(function() table.create(1e7, 1) end) coroutine.resume(co) kvdb.set('a', 'b')",
         "pcall(coroutine.wrap(function() table.create(1e7, 1) end)) kvdb.set('a', 'b')",
         "pcall(function() local s = 'x' while true do s = s .. s end end) kvdb.set('a', 'b') kvdb.exit()",
