@@ -14,15 +14,15 @@ use cluster_tests::sources::{self, Source};
 const IMPORTS: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("metrics", &[]),
-    ("config", &["error"]),
     ("encoding", &["error"]),
     ("kv", &["encoding", "error"]),
+    ("config", &["kv", "error"]),
     ("script", &["kv", "error"]),
     ("storage", &["kv", "encoding", "error"]),
-    ("raft", &["storage", "kv", "encoding", "error", "config", "metrics"]),
-    ("executor", &["kv", "script", "raft", "storage", "error", "metrics"]),
-    ("node", &["executor", "raft", "script", "storage", "kv", "error", "config", "metrics"]),
+    ("raft", &["storage", "kv", "encoding", "error"]),
+    ("executor", &["kv", "script", "raft", "storage", "encoding", "error"]),
     ("api", &["kv", "error"]),
+    ("node", &["executor", "raft", "script", "storage", "api", "kv", "config", "encoding", "error"]),
     ("http", &["node", "api", "kv", "script", "error", "metrics", "config"]),
     ("client", &["api", "error"]),
     ("cli", &["http", "node", "client", "api", "config", "error", "kv", "metrics"]),
@@ -37,9 +37,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("openraft", &["src/raft/"]),
     ("raft_log", &["src/raft/"]),
     ("clap", &["src/cli/", "src/config.rs"]),
-    ("axum", &["src/http/", "src/raft/"]),
-    ("tower_http", &["src/http/"]),
-    ("reqwest", &["src/client.rs", "src/http/", "src/raft/"]),
+    ("axum", &["src/http/", "src/raft/", "src/node/"]),
+    ("reqwest", &["src/client.rs", "src/raft/", "src/node/"]),
 ];
 
 /// What the core does not know: I/O, waiting, clocks, randomness, an order that differs by process.

@@ -27,7 +27,7 @@ struct Inner {
     queue: VecDeque<Job>,
     in_flight: VecDeque<InFlight>,
     in_flight_bytes: usize,
-    /// Jobs to run again, in the order they ran, once nothing is in flight.
+    /// Jobs to run again once nothing is in flight. None was answered, so their order is free.
     failed: Vec<Job>,
     overlay: Overlay,
     /// The term that the commands in flight belong to.

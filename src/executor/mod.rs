@@ -5,7 +5,7 @@
 //! not yet applied (the overlay), names the last of them as its predecessor, and is proposed at
 //! once. Its answer waits until its own command has been applied. If a command is refused or
 //! conflicts, all that built on it conflict by themselves; the chain then takes no new job until every
-//! proposal has an outcome, drops its overlay and runs the failed jobs again, in their order.
+//! proposal has an outcome, drops its overlay and runs the failed jobs again.
 //!
 //! Invariants, each with the failure that it prevents:
 //! - An id is proposed once, and a job runs again only after its command was refused before it was

@@ -30,7 +30,7 @@ use crate::kv::{
     Answer, BucketId, BucketName, Credential, DIRECTORY, Operation, PolicyRequest, SharedView,
     Transaction, store, transaction,
 };
-use crate::raft::{Cluster, MemberInfo, PeerIdentity, applied_index};
+use crate::raft::{Cluster, LogStore, MemberInfo, PeerIdentity, applied_index};
 use crate::storage::{DataDir, Identity, State};
 use link::{Hello, Links, ReadIndex, TicketRequest};
 use ticket::Tickets;
@@ -89,6 +89,7 @@ pub struct Node(Arc<Inner>);
 
 struct Inner {
     data: DataDir,
+    log: LogStore,
     /// The identity on disk; locked while it changes.
     stored_identity: Mutex<Identity>,
     identity: Arc<PeerIdentity>,

@@ -41,7 +41,8 @@ impl Node {
         let identity = Arc::new(peer_identity(&stored, config));
         let state_machine = StateMachine::new(Arc::clone(&state))?;
         let cluster =
-            Cluster::start(&timing(config), Arc::clone(&identity), log, state_machine).await?;
+            Cluster::start(&timing(config), Arc::clone(&identity), log.clone(), state_machine)
+                .await?;
         let (ready, ready_term) = watch::channel(None);
         tokio::spawn(keep_ready_term(cluster.clone(), ready));
         let nature: Arc<dyn Nature> = Arc::new(System);
@@ -56,6 +57,7 @@ impl Node {
         let routes = cluster.routes(data.incoming());
         let node = Node(Arc::new(Inner {
             data,
+            log,
             stored_identity: Mutex::new(stored),
             links: Links::new(Arc::clone(&identity))?,
             identity,
@@ -167,6 +169,8 @@ impl Node {
         }
         self.0.executor.stop();
         self.0.cluster.shutdown().await?;
+        // openraft's tasks may hold handles on the log a little longer.
+        self.0.log.close()?;
         let state = Arc::clone(&self.0.state);
         tokio::task::spawn_blocking(move || state.flush())
             .await

@@ -4,11 +4,13 @@
 use std::rc::Rc;
 
 use bytes::Bytes;
-use mlua::{Lua, Table, Value};
+use mlua::{Lua, MultiValue, Table, Value};
 
-use super::host::{Host, Session, bad_argument, field_name, function, lua_string, value_or_error};
+use super::host::{
+    Host, Session, bad_argument, field_name, freeze, function, lua_string, proxy, value_or_error,
+};
 use super::value::{self, raise};
-use super::{json, response, sandbox};
+use super::{json, response};
 use crate::error::{Error, Result};
 use crate::kv::limits::LIST_LIMIT_DEFAULT;
 use crate::kv::{Key, ListRange, Number, Permission, Record, Transaction, operation};
@@ -22,7 +24,12 @@ const BATCH_BYTES: usize = 256 << 10;
 /// Builds `kvdb`.
 pub(super) fn table(lua: &Lua, host: &Rc<Host>) -> mlua::Result<Table> {
     let kvdb = lua.create_table()?;
-    kvdb.raw_set("get", function(lua, host, |host, lua, key| get(host, lua, &key))?)?;
+    let mark = info_mark(lua)?;
+    let info_mt = mark.clone();
+    let get = move |host: &Host, lua: &Lua, key| get(host, lua, &info_mt, &key);
+    kvdb.raw_set("get", function(lua, host, get)?)?;
+    let info_mt = mark.clone();
+    let set = move |host: &Host, lua: &Lua, args| set(host, lua, &info_mt, args);
     kvdb.raw_set("set", function(lua, host, set)?)?;
     kvdb.raw_set("incr", function(lua, host, incr)?)?;
     kvdb.raw_set("delete", function(lua, host, |host, lua, key| delete(host, lua, &key))?)?;
@@ -30,12 +37,12 @@ pub(super) fn table(lua: &Lua, host: &Rc<Host>) -> mlua::Result<Table> {
     kvdb.raw_set("now", function(lua, host, |host, _, ()| host.now())?)?;
     kvdb.raw_set("scope", scope(lua, host)?)?;
     kvdb.raw_set("json", json::table(lua, host)?)?;
-    response::register(lua, host, &kvdb)?;
+    response::register(lua, host, &kvdb, &mark)?;
     let read = function(lua, host, |host, lua, (_, name): (Value, Value)| field(host, lua, &name))?;
     let write = function(lua, host, |host, lua, (_, name, value): (Value, Value, Value)| {
         assign(host, lua, &name, &value)
     })?;
-    sandbox::freeze(lua, &kvdb, read, write)?;
+    freeze(lua, &kvdb, read, write)?;
     Ok(kvdb)
 }
 
@@ -92,33 +99,48 @@ fn request(host: &Host, lua: &Lua) -> mlua::Result<Table> {
     Ok(table)
 }
 
-fn get(host: &Host, lua: &Lua, key: &Value) -> mlua::Result<(Value, Value, Value)> {
+/// Only as many results as there are, so that `kvdb.say(kvdb.get(key))` says one `nil`.
+fn get(host: &Host, lua: &Lua, info_mt: &Table, key: &Value) -> mlua::Result<MultiValue> {
     let key = match host.key(lua, "get", key, Permission::Read)? {
         Ok(key) => key,
-        Err(error) => return Ok((Value::Nil, Value::Nil, lua_string(lua, error)?)),
+        Err(error) => return get_error(lua, error),
     };
     let found = host.session()?.txn.get(&key);
     match host.told(found)? {
         Ok(None) => {
             host.budget.charge(1)?;
-            Ok((Value::Nil, Value::Nil, Value::Nil))
+            Ok(MultiValue::from_vec(vec![Value::Nil]))
         }
         Ok(Some(record)) => {
             host.budget.charge_bytes(record.value.len())?;
-            let info = Value::Table(info(lua, &record, host.now()?)?);
-            Ok((lua_string(lua, &record.value)?, info, Value::Nil))
+            let info = Value::Table(info(lua, info_mt, &record, host.now()?)?);
+            Ok(MultiValue::from_vec(vec![lua_string(lua, &record.value)?, info]))
         }
-        Err(error) => Ok((Value::Nil, Value::Nil, lua_string(lua, error)?)),
+        Err(error) => get_error(lua, error),
     }
 }
 
-fn info(lua: &Lua, record: &Record, now: u64) -> mlua::Result<Table> {
+fn get_error(lua: &Lua, error: String) -> mlua::Result<MultiValue> {
+    Ok(MultiValue::from_vec(vec![Value::Nil, Value::Nil, lua_string(lua, error)?]))
+}
+
+/// The metatable that tells an `info` from other tables. `get` has three results, and a script that
+/// writes `kvdb.say(kvdb.get(key))` or `kvdb.set(to, kvdb.get(from))` means the first.
+fn info_mark(lua: &Lua) -> mlua::Result<Table> {
+    let mark = lua.create_table()?;
+    mark.raw_set("__metatable", false)?;
+    mark.set_readonly(true);
+    Ok(mark)
+}
+
+fn info(lua: &Lua, info_mt: &Table, record: &Record, now: u64) -> mlua::Result<Table> {
     let info = lua.create_table_with_capacity(0, 3)?;
     info.raw_set("version", record.version)?;
     if let Some(expires_at) = record.expires_at {
         info.raw_set("expires_at", expires_at)?;
         info.raw_set("ttl", expires_at.saturating_sub(now).div_ceil(1000))?;
     }
+    info.set_metatable(Some(info_mt.clone()))?;
     Ok(info)
 }
 
@@ -133,8 +155,10 @@ struct SetOptions {
 fn set(
     host: &Host,
     lua: &Lua,
+    info_mt: &Table,
     (key, value, options): (Value, Value, Value),
 ) -> mlua::Result<Value> {
+    let options = if value::is_info(&options, info_mt) { Value::Nil } else { options };
     let options = set_options(lua, &options)?;
     let bytes = match value::stored(&value) {
         Some(bytes) => bytes,
@@ -394,13 +418,15 @@ fn scope(lua: &Lua, host: &Rc<Host>) -> mlua::Result<Table> {
             }
         }
     })?;
-    sandbox::proxy(lua, read, write)
+    proxy(lua, read, write)
 }
 
 fn permissions(lua: &Lua, words: &Table) -> mlua::Result<Vec<Permission>> {
+    if words.raw_len() > Permission::ALL.len() {
+        return Err(raise(lua, "a list of permissions names each of them once"));
+    }
     let mut permissions = Vec::new();
-    // A list has no more than four distinct words; a longer one is no list of permissions.
-    for index in 1..=words.raw_len().min(2 * Permission::ALL.len()) {
+    for index in 1..=words.raw_len() {
         let word = field_name(&words.raw_get(index)?).unwrap_or_default();
         let permission = Permission::parse(&word).map_err(|e| raise(lua, &e.to_string()))?;
         permissions.push(permission);

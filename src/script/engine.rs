@@ -1,5 +1,6 @@
 //! The machine that a thread keeps: when it is made, used and thrown away.
 
+use std::cell::Cell;
 use std::rc::Rc;
 
 use mlua::Function;
@@ -28,7 +29,8 @@ pub struct Vm {
 
 struct Machine {
     sandbox: Sandbox,
-    idle_bytes: usize,
+    /// Memory in use after the last full collection.
+    idle_bytes: Cell<usize>,
     runs: u64,
 }
 
@@ -81,7 +83,7 @@ impl Vm {
             let internal = |error| Error::Internal(format!("script machine: {error}"));
             let sandbox = Sandbox::new(&self.host).map_err(internal)?;
             sandbox.lua.gc_collect().map_err(internal)?;
-            let idle_bytes = sandbox.lua.used_memory();
+            let idle_bytes = Cell::new(sandbox.lua.used_memory());
             self.machine = Some(Machine { sandbox, idle_bytes, runs: 0 });
             #[cfg(test)]
             {
@@ -178,8 +180,9 @@ impl Machine {
 
     /// Collects garbage where a call left much of it.
     fn tidy(&self, lua: &mlua::Lua) -> mlua::Result<()> {
-        if lua.used_memory() > self.idle_bytes + GARBAGE_BYTES_MAX {
+        if lua.used_memory() > self.idle_bytes.get() + GARBAGE_BYTES_MAX {
             lua.gc_collect()?;
+            self.idle_bytes.set(lua.used_memory());
         }
         Ok(())
     }

@@ -275,11 +275,11 @@ impl Encoder<'_> {
                 if !std::mem::take(&mut first) {
                     self.raw(",");
                 }
-                self.field(&key, &value, depth).or_else(|why| match why {
-                    Failed::Stop(error) => Err(error),
+                self.field(&key, &value, depth).map_err(|why| match why {
+                    Failed::Stop(error) => error,
                     Failed::Data(message) => {
                         failed = Some(message);
-                        Err(mlua::Error::RuntimeError(String::new()))
+                        mlua::Error::RuntimeError(String::new())
                     }
                 })
             })

@@ -7,8 +7,8 @@
 //!
 //! Invariants, each held by tests:
 //! - *A script sees its own call.* Globals are new in each call and everything behind them is frozen.
-//!   What exists is what the allow-lists in [`sandbox`] name; all else is removed before the first call.
-//! - *A limit cannot be caught.* What ends a script is kept outside of Lua ([`budget`]): once there is
+//!   What exists is what the allow-lists in `sandbox.rs` name; all else is removed before the first call.
+//! - *A limit cannot be caught.* What ends a script is kept outside of Lua (`budget.rs`): once there is
 //!   a fault, every interrupt and every host function fails, and the fault is the result whatever the
 //!   script returned. A machine that met one is thrown away.
 //! - *No work goes unmetered.* Luau calls the interrupt in loops, calls and pattern steps. Library

@@ -31,7 +31,7 @@ impl Random {
     /// An integer in `[low, high]`.
     pub(super) fn between(&self, low: i64, high: i64) -> i64 {
         let span = u128::from(high.abs_diff(low)) + 1;
-        #[expect(clippy::cast_possible_truncation, reason = "the product's top is below the span")]
+        // The product's upper half is below the span.
         let offset = ((u128::from(self.bits()) * span) >> 64) as u64;
         low.wrapping_add_unsigned(offset)
     }

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use mlua::{Lua, MultiValue, Table, Value};
 
-use super::host::{Host, bad_argument, field_name, function, lua_string};
+use super::host::{Host, bad_argument, field_name, function, lua_string, proxy};
 use super::value::{self, raise};
 use crate::error::Error;
 use crate::kv::Answer;
@@ -92,10 +92,21 @@ fn content_type() -> (String, String) {
     ("content-type".to_owned(), "text/plain".to_owned())
 }
 
-/// Adds the functions of the answer to `kvdb`.
-pub(super) fn register(lua: &Lua, host: &Rc<Host>, kvdb: &Table) -> mlua::Result<()> {
-    kvdb.raw_set("print", function(lua, host, |host, lua, args| print(host, lua, &args, false))?)?;
-    kvdb.raw_set("say", function(lua, host, |host, lua, args| print(host, lua, &args, true))?)?;
+/// Adds the functions of the answer to `kvdb`; `info_mt` marks what `get` returns beside a value.
+pub(super) fn register(
+    lua: &Lua,
+    host: &Rc<Host>,
+    kvdb: &Table,
+    info_mt: &Table,
+) -> mlua::Result<()> {
+    for (name, end) in [("print", &b""[..]), ("say", &b"\n"[..])] {
+        let info_mt = info_mt.clone();
+        let body = move |host: &Host, lua: &Lua, args: MultiValue| {
+            let shown = args.iter().filter(|arg| !value::is_info(arg, &info_mt));
+            print(host, lua, name, shown, end)
+        };
+        kvdb.raw_set(name, function(lua, host, body)?)?;
+    }
     kvdb.raw_set("redirect", function(lua, host, redirect)?)?;
     kvdb.raw_set("exit", function(lua, host, exit)?)?;
     kvdb.raw_set("abort", function(lua, host, abort)?)?;
@@ -109,13 +120,18 @@ pub(super) fn register(lua: &Lua, host: &Rc<Host>, kvdb: &Table) -> mlua::Result
     kvdb.raw_set("header", headers(lua, host)?)
 }
 
-fn print(host: &Host, lua: &Lua, args: &MultiValue, newline: bool) -> mlua::Result<()> {
-    let name = if newline { "say" } else { "print" };
+fn print<'a>(
+    host: &Host,
+    lua: &Lua,
+    name: &str,
+    args: impl Iterator<Item = &'a Value>,
+    end: &[u8],
+) -> mlua::Result<()> {
     let mut session = host.session()?;
     let body = &mut session.response.body;
     let before = body.len();
     let max = host.budget.limits().output_bytes;
-    for (index, arg) in args.iter().enumerate() {
+    for (index, arg) in args.enumerate() {
         if !value::print(lua, arg, body)? {
             body.truncate(before);
             let expected = "string, number, boolean or nil";
@@ -126,9 +142,7 @@ fn print(host: &Host, lua: &Lua, args: &MultiValue, newline: bool) -> mlua::Resu
             return Err(host.budget.fail(Error::ScriptLimit { limit: "output", max }));
         }
     }
-    if newline {
-        body.push(b'\n');
-    }
+    body.extend_from_slice(end);
     host.budget.charge_bytes(body.len() - before)
 }
 
@@ -230,7 +244,7 @@ fn headers(lua: &Lua, host: &Rc<Host>) -> mlua::Result<Table> {
         response.set_header(&name, value);
         Ok(())
     })?;
-    super::sandbox::proxy(lua, read, write)
+    proxy(lua, read, write)
 }
 
 fn header_name(lua: &Lua, name: &Value) -> mlua::Result<String> {

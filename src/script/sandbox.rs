@@ -175,30 +175,6 @@ impl Sandbox {
     }
 }
 
-/// An empty table whose fields are read and written by the host.
-pub(super) fn proxy(lua: &Lua, read: Function, write: Function) -> mlua::Result<Table> {
-    let table = lua.create_table()?;
-    freeze(lua, &table, read, write)?;
-    Ok(table)
-}
-
-/// Freezes a table; fields that it does not have are the host's.
-pub(super) fn freeze(
-    lua: &Lua,
-    table: &Table,
-    read: Function,
-    write: Function,
-) -> mlua::Result<()> {
-    let metatable = lua.create_table()?;
-    metatable.raw_set("__index", read)?;
-    metatable.raw_set("__newindex", write)?;
-    metatable.raw_set("__metatable", false)?;
-    metatable.set_readonly(true);
-    table.set_metatable(Some(metatable))?;
-    table.set_readonly(true);
-    Ok(())
-}
-
 fn retain_listed(globals: &Table) -> mlua::Result<()> {
     let names: Vec<String> = names(globals)?;
     for name in names {

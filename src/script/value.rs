@@ -6,7 +6,8 @@
 
 use bytes::Bytes;
 use mlua::{
-    AnyUserData, Lua, LuaString, MetaMethod, UserData, UserDataFields, UserDataMethods, Value,
+    AnyUserData, Lua, LuaString, MetaMethod, Table, UserData, UserDataFields, UserDataMethods,
+    Value,
 };
 
 use crate::kv::Number;
@@ -96,6 +97,11 @@ pub(super) fn print(lua: &Lua, value: &Value, out: &mut Vec<u8>) -> mlua::Result
         },
     }
     Ok(true)
+}
+
+/// Whether a value is what `kvdb.get` returned as its second.
+pub(super) fn is_info(value: &Value, info_mt: &Table) -> bool {
+    matches!(value, Value::Table(table) if table.metatable().is_some_and(|mt| mt == *info_mt))
 }
 
 /// The name of a value's type, as a script knows it.

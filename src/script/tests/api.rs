@@ -154,7 +154,7 @@ fn get_answers_value_and_info() {
     let mut world = world().with("a", "x\0y");
     let source = "local v, i, e = kvdb.get('a') kvdb.print(#v, ' ', i.version, ' ', i.expires_at, ' ', i.ttl, ' ', e)";
     assert_eq!(world.prints(source), "3 12 nil nil nil");
-    assert_eq!(world.prints("kvdb.print(kvdb.get('none'))"), "nilnilnil");
+    assert_eq!(world.prints("kvdb.print(kvdb.get('none'))"), "nil");
     assert_eq!(
         world.prints("kvdb.set('n', 1) local _, i = kvdb.get('n') kvdb.print(i.version)"),
         "42"
@@ -208,6 +208,14 @@ fn set_stores_text_and_numbers() {
     ] {
         world().fails(&format!("kvdb.set({bad})"));
     }
+}
+
+#[test]
+fn what_get_returned_can_be_passed_on() {
+    assert_eq!(world().with("a", "1").prints("kvdb.say(kvdb.get('a'))"), "1\n");
+    assert_eq!(world().prints("kvdb.say(kvdb.get('a'))"), "nil\n");
+    let ran = world().with("a", "1").run("kvdb.print(kvdb.set('b', kvdb.get('a')))");
+    expect(&ran, &format!("{PLAIN}nil\nb = 1"));
 }
 
 #[test]
@@ -404,6 +412,11 @@ fn json_keeps_integers_nulls_and_empty_arrays() {
         "[[],{},null]",
         "\"\\u0001ä\\\"\"",
         "0.1",
+        "0.000035689",
+        "123456789.12345679",
+        "5e-324",
+        "2.2250738585072014e-308",
+        "1.7976931348623157e308",
         "1e300",
         "true",
         "{\"a\":{\"b\":[1,2,{\"c\":null}]}}",
