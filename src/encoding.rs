@@ -38,8 +38,8 @@ pub fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>> {
 /// Decodes exactly one value; `what` names it in the error.
 pub fn decode<T: DeserializeOwned>(what: &'static str, bytes: &[u8]) -> Result<T> {
     let body = verify(what, bytes)?;
-    let (value, read) = bincode::serde::decode_from_slice(body, CONFIG)
-        .map_err(|e| Error::corrupt(what, e))?;
+    let (value, read) =
+        bincode::serde::decode_from_slice(body, CONFIG).map_err(|e| Error::corrupt(what, e))?;
     if read != body.len() {
         return Err(Error::corrupt(what, format!("{} bytes after the value", body.len() - read)));
     }

@@ -19,12 +19,7 @@ use crate::encoding;
 use crate::error::{Error, Result};
 
 /// Applies the command of the log entry at `index` of `term`.
-pub fn apply(
-    store: &mut impl Store,
-    term: u64,
-    index: u64,
-    command: &Command,
-) -> Result<Outcome> {
+pub fn apply(store: &mut impl Store, term: u64, index: u64, command: &Command) -> Result<Outcome> {
     // A command of another term was proposed by a leader that had lost that term meanwhile.
     if command.id.term != term {
         return Ok(Outcome::Conflict);

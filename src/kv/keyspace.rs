@@ -235,9 +235,8 @@ mod tests {
             Just(Table::Bucket),
             Just(Table::Node)
         ];
-        (any::<u64>(), table, prop::collection::vec(any::<u8>(), 0..20)).prop_map(
-            |(bucket, table, name)| (BucketId(bucket), Row { table, name: name.into() }),
-        )
+        (any::<u64>(), table, prop::collection::vec(any::<u8>(), 0..20))
+            .prop_map(|(bucket, table, name)| (BucketId(bucket), Row { table, name: name.into() }))
     }
 
     proptest! {

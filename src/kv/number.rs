@@ -117,7 +117,9 @@ mod tests {
 
     #[test]
     fn refuses_what_is_no_number() {
-        for bad in ["", "+", "a", "1x", "nan", "inf", "-inf", "1e999", "0x10", "9223372036854775808"] {
+        for bad in
+            ["", "+", "a", "1x", "nan", "inf", "-inf", "1e999", "0x10", "9223372036854775808"]
+        {
             assert!(Number::parse(bad.as_bytes()).is_err(), "{bad:?}");
         }
         assert!(Number::parse(b"\xff").is_err());

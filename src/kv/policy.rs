@@ -185,7 +185,9 @@ impl Policy {
             return Ok(Grant::owner());
         }
         if !credential.is_none() && !writer && !reader {
-            return Err(Error::Unauthorized("the credential fits no key of this bucket".to_owned()));
+            return Err(Error::Unauthorized(
+                "the credential fits no key of this bucket".to_owned(),
+            ));
         }
         let write = writer || self.write_key.is_none();
         let read = reader || self.read_key.is_none();

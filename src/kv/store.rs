@@ -73,14 +73,14 @@ pub fn bucket_id(
 }
 
 /// The rows of one table with `start <= name < end`; `end` of `None` is the table's end.
-pub fn rows<'v>(
-    view: &'v (impl View + ?Sized),
+pub fn rows<'v, V: View + ?Sized>(
+    view: &'v V,
     bucket: BucketId,
     table: Table,
     start: &[u8],
     end: Option<&[u8]>,
     reverse: bool,
-) -> impl Iterator<Item = Pair> + use<'v, impl View + ?Sized> {
+) -> impl Iterator<Item = Pair> + use<'v, V> {
     let mut from = keyspace::table_start(bucket, table);
     let to = match end {
         Some(end) => [&from, end].concat(),
@@ -114,7 +114,8 @@ pub fn recount(view: &(impl View + ?Sized), bucket: BucketId) -> Result<(u64, u6
 pub fn verify(view: &(impl View + ?Sized)) -> Result<()> {
     for (bucket, meta) in buckets(view)? {
         if recount(view, bucket)? != (meta.keys, meta.bytes, meta.digest) {
-            let detail = format!("bucket {} ({}): rows do not match its digest", bucket.0, meta.name);
+            let detail =
+                format!("bucket {} ({}): rows do not match its digest", bucket.0, meta.name);
             return Err(Error::corrupt("state", detail));
         }
     }

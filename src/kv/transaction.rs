@@ -374,9 +374,9 @@ impl Iterator for Merge<'_> {
             match source.peek() {
                 Some(Err(error)) => return Some(Err(error.clone())),
                 Some(Ok((name, _))) => {
-                    let nearer = next.as_ref().is_none_or(|best| {
-                        if self.reverse { name > best } else { name < best }
-                    });
+                    let nearer = next
+                        .as_ref()
+                        .is_none_or(|best| if self.reverse { name > best } else { name < best });
                     if nearer {
                         next = Some(name.clone());
                     }
