@@ -105,6 +105,9 @@ pub struct Answer {
     pub revision: u64,
     /// The version of the key that was written or read.
     pub version: Option<u64>,
+    /// Whether the writes are kept although the status is 400 or above: the script called
+    /// `kvdb.commit()`. Below 400 they always are.
+    pub committed: bool,
 }
 
 impl Answer {

@@ -3,8 +3,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use futures::future::BoxFuture;
 
+pub use crate::api::{BucketDigest, Digest, Member, Status};
+use crate::config::Config;
 use crate::error::Result;
 use crate::kv::{
     Answer, BucketName, Credential, Operation, PolicyRequest, ScriptName, Transaction,
@@ -31,19 +33,6 @@ pub struct ScriptCall {
     pub request: script::Request,
 }
 
-/// A member of the cluster.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Member {
-    /// Node id.
-    pub id: u64,
-    /// `voter` or `learner`.
-    pub role: String,
-    /// Where its peers reach it.
-    pub peer_addr: String,
-    /// Where clients reach it: a base URL without a slash at the end.
-    pub url: String,
-}
-
 /// Who leads, as far as this node knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Leadership {
@@ -53,43 +42,6 @@ pub enum Leadership {
     Other(Member),
     /// Nobody known.
     Unknown,
-}
-
-/// What `GET /-/cluster` answers.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "skeleton")]
-pub struct Status {
-    pub cluster_id: String,
-    pub node_id: u64,
-    pub state: String,
-    pub leader: Option<u64>,
-    pub leader_url: Option<String>,
-    pub term: u64,
-    pub last_log_index: u64,
-    pub committed_index: u64,
-    pub applied_index: u64,
-    pub snapshot_index: u64,
-    pub purged_index: u64,
-    pub members: Vec<Member>,
-}
-
-/// What `GET /-/digest` answers.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "skeleton")]
-pub struct Digest {
-    pub applied_index: u64,
-    pub digest: String,
-    pub buckets: Vec<BucketDigest>,
-}
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "skeleton")]
-pub struct BucketDigest {
-    pub name: String,
-    pub id: u64,
-    pub revision: u64,
-    pub keys: u64,
-    pub bytes: u64,
-    pub digest: String,
 }
 
 /// A request as a follower hands it to the leader.
@@ -109,6 +61,10 @@ pub struct Forwarded {
     pub hops: u8,
 }
 
+/// Runs a request that a peer handed on, as if it had come to this node's public listener.
+pub type ForwardTarget =
+    Arc<dyn Fn(Forwarded) -> BoxFuture<'static, Result<http::Response<Bytes>>> + Send + Sync>;
+
 /// A node of the cluster.
 #[derive(Clone)]
 pub struct Node {
@@ -116,8 +72,31 @@ pub struct Node {
 }
 
 impl Node {
+    /// Opens the data, joins or starts the cluster and serves peers; returns before it is ready.
+    pub async fn start(_config: &Config) -> Result<Node> {
+        todo!()
+    }
+    /// Sets what runs the requests that peers hand on; until then they are answered `Overloaded`.
+    pub fn set_forward_target(&self, _target: ForwardTarget) {
+        todo!()
+    }
+    /// Not ready from now on; hands leadership to another voter in the background. Requests are still
+    /// served. Idempotent.
+    pub fn begin_shutdown(&self) {
+        todo!()
+    }
+    /// Waits until leadership is handed over (bounded), then stops Raft and the executors, and
+    /// flushes the state. Call it once no request is under way.
+    pub async fn shutdown(&self) -> Result<()> {
+        todo!()
+    }
     /// Runs a request as one command; only on the leader. `Err(NotLeader)` means that nothing was proposed.
-    pub async fn execute(&self, _bucket: &BucketName, _request: Request, _credential: Credential) -> Result<Answer> {
+    pub async fn execute(
+        &self,
+        _bucket: &BucketName,
+        _request: Request,
+        _credential: Credential,
+    ) -> Result<Answer> {
         todo!()
     }
     /// Creates a bucket; only on the leader. The answer's revision is the bucket's first.
@@ -139,11 +118,22 @@ impl Node {
     }
     /// Has the leader (over the peer link, or this node) check the credential in the bucket's current policy and
     /// issue a single-use ticket for exactly this method, path and query.
-    pub async fn issue_ticket(&self, _bucket: &BucketName, _method: &str, _path_and_query: &str, _credential: &Credential) -> Result<String> {
+    pub async fn issue_ticket(
+        &self,
+        _bucket: &BucketName,
+        _method: &str,
+        _path_and_query: &str,
+        _credential: &Credential,
+    ) -> Result<String> {
         todo!()
     }
     /// Takes a ticket that this node issued; `None` if unknown, used, expired or for another request.
-    pub fn take_ticket(&self, _nonce: &str, _method: &str, _path_and_query: &str) -> Option<Credential> {
+    pub fn take_ticket(
+        &self,
+        _nonce: &str,
+        _method: &str,
+        _path_and_query: &str,
+    ) -> Option<Credential> {
         todo!()
     }
     /// Sends a request to the leader over the peer link and answers what it answered. After the request may have

@@ -1,0 +1,286 @@
+//! A request as the edge sees it: who asks, for what, and where the request has been.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, EXPECT};
+use http::{HeaderMap, HeaderName, Method, request};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+
+use super::query::{Query, split_ticket};
+use super::ticket::Ticket;
+use crate::error::{Error, Result};
+use crate::kv::Credential;
+
+/// How long a body may take to arrive.
+const BODY_TIME: Duration = Duration::from_secs(30);
+/// How much of a body that nobody reads is taken, so that the client reads the answer.
+const DRAIN_BYTES_MAX: usize = 8 << 20;
+/// How long that may take.
+const DRAIN_TIME: Duration = Duration::from_secs(2);
+
+/// Where a request comes from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Origin {
+    /// The client's IP address, also behind a follower's proxy.
+    pub(super) remote_addr: String,
+    /// How many nodes handed it on.
+    pub(super) hops: u8,
+}
+
+/// A request without its body, the ticket taken off.
+#[derive(Clone, Debug)]
+pub(super) struct Call {
+    pub(super) method: Method,
+    /// As sent.
+    pub(super) path: String,
+    /// As sent, without a ticket.
+    pub(super) raw_query: Option<String>,
+    pub(super) query: Query,
+    pub(super) ticket: Option<Ticket>,
+    pub(super) headers: HeaderMap,
+    pub(super) origin: Origin,
+    /// Who a ticket says asks.
+    pub(super) principal: Option<Credential>,
+}
+
+impl Call {
+    /// Takes a request's head apart.
+    pub(super) fn new(parts: request::Parts) -> Self {
+        let (raw_query, ticket) = split_ticket(parts.uri.query());
+        let origin = parts.extensions.get::<Origin>().cloned().unwrap_or_default();
+        Call {
+            method: parts.method,
+            path: parts.uri.path().to_owned(),
+            query: Query::parse(raw_query.as_deref().unwrap_or_default().as_bytes()),
+            raw_query,
+            ticket: ticket.map(|ticket| Ticket::parse(&ticket)),
+            headers: parts.headers,
+            origin,
+            principal: None,
+        }
+    }
+
+    /// Path and query as sent, without a ticket.
+    pub(super) fn path_and_query(&self) -> String {
+        match &self.raw_query {
+            Some(query) => format!("{}?{query}", self.path),
+            None => self.path.clone(),
+        }
+    }
+
+    /// Whether it is to be answered as a GET is.
+    pub(super) fn reads(&self) -> bool {
+        self.method == Method::GET || self.method == Method::HEAD
+    }
+
+    /// A header as text; nothing where it is absent or no text.
+    pub(super) fn header(&self, name: &HeaderName) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    /// Who asks; judged elsewhere.
+    pub(super) fn credential(&self) -> Result<Credential> {
+        if let Some(principal) = &self.principal {
+            return Ok(principal.clone());
+        }
+        if let Some(header) = self.headers.get(AUTHORIZATION) {
+            let text = header.to_str().map_err(|_| unreadable())?;
+            return parse_authorization(text);
+        }
+        Ok(self.query.credential().map_or(Credential::NONE, Credential::new))
+    }
+
+    /// Whether the credential would be lost on the way through a redirect.
+    pub(super) fn needs_ticket(&self) -> bool {
+        self.principal.is_some() || self.headers.contains_key(AUTHORIZATION)
+    }
+
+    /// Whether the body has this media type, whatever its parameters.
+    pub(super) fn is_content(&self, media: &str) -> bool {
+        let content_type = self.header(&CONTENT_TYPE).unwrap_or_default();
+        let own = content_type.split(';').next().unwrap_or_default();
+        own.trim().eq_ignore_ascii_case(media)
+    }
+
+    /// Whether the body is a form, which is also what curl calls every body.
+    pub(super) fn is_form(&self) -> bool {
+        self.is_content("application/x-www-form-urlencoded")
+    }
+
+    /// `Accept` as it was sent.
+    pub(super) fn accept(&self) -> &str {
+        self.header(&ACCEPT).unwrap_or_default()
+    }
+
+    /// Whether the client holds the body back until it is asked for.
+    pub(super) fn expects_continue(&self) -> bool {
+        self.header(&EXPECT).is_some_and(|expect| expect.eq_ignore_ascii_case("100-continue"))
+    }
+}
+
+fn unreadable() -> Error {
+    Error::Unauthorized(
+        "the Authorization header cannot be read: send `Bearer KEY`, or Basic with the key as user"
+            .to_owned(),
+    )
+}
+
+/// The key in `Bearer KEY`, or in the user name of `Basic …`.
+fn parse_authorization(text: &str) -> Result<Credential> {
+    let (scheme, rest) = text.trim().split_once(' ').unwrap_or((text.trim(), ""));
+    let rest = rest.trim();
+    let key = if scheme.eq_ignore_ascii_case("bearer") {
+        rest.to_owned()
+    } else if scheme.eq_ignore_ascii_case("basic") {
+        let bytes = BASE64_STANDARD.decode(rest).map_err(|_| unreadable())?;
+        let pair = String::from_utf8(bytes).map_err(|_| unreadable())?;
+        pair.split_once(':').map_or(pair.as_str(), |(user, _)| user).to_owned()
+    } else {
+        return Err(unreadable());
+    };
+    Ok(if key.is_empty() { Credential::NONE } else { Credential::new(key) })
+}
+
+/// A request's body: read at most once, kept where it may be needed again.
+pub(super) struct Payload {
+    body: Option<Body>,
+    bytes: Bytes,
+    held_back: bool,
+}
+
+impl Payload {
+    /// A body not read yet.
+    pub(super) fn new(call: &Call, body: Body) -> Self {
+        Payload { body: Some(body), bytes: Bytes::new(), held_back: call.expects_continue() }
+    }
+
+    /// The whole body, if it has no more bytes than `max`; counted as they come.
+    pub(super) async fn read(&mut self, limit: &'static str, max: usize) -> Result<Bytes> {
+        let Some(mut body) = self.body.take() else { return Ok(self.bytes.clone()) };
+        let too_large = || Error::TooLarge { limit, max: max as u64 };
+        if http_body::Body::size_hint(&body).lower() > max as u64 {
+            self.body = Some(body);
+            self.drain().await;
+            return Err(too_large());
+        }
+        let whole = tokio::time::timeout(BODY_TIME, Limited::new(&mut body, max).collect()).await;
+        match whole {
+            Ok(Ok(whole)) => self.bytes = whole.to_bytes(),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => {
+                self.body = Some(body);
+                // What came so far shows that the client does not wait to be asked.
+                self.held_back = false;
+                self.drain().await;
+                return Err(too_large());
+            }
+            Ok(Err(_)) => return Err(Error::invalid("the request's body broke off")),
+            Err(_) => {
+                let seconds = BODY_TIME.as_secs();
+                return Err(Error::invalid(format!("the body took longer than {seconds} s")));
+            }
+        }
+        Ok(self.bytes.clone())
+    }
+
+    /// Takes the rest of a body that nobody wants, within bounds: a client that is answered while it
+    /// sends may see its connection reset, and lose the answer.
+    pub(super) async fn drain(&mut self) {
+        let Some(body) = self.body.take().filter(|_| !self.held_back) else { return };
+        let rest = async {
+            let mut body = Limited::new(body, DRAIN_BYTES_MAX);
+            while let Some(Ok(_)) = body.frame().await {}
+        };
+        // Whatever is left then is the client's loss.
+        let _ = tokio::time::timeout(DRAIN_TIME, rest).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn call(uri: &str, headers: &[(&str, &str)]) -> Call {
+        let mut request = http::Request::builder().uri(uri);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        Call::new(request.body(()).unwrap().into_parts().0)
+    }
+
+    fn basic(pair: &str) -> String {
+        format!("Basic {}", BASE64_STANDARD.encode(pair))
+    }
+
+    #[test]
+    fn credentials_are_found_where_clients_put_them() {
+        let key = Credential::new("k");
+        for header in ["Bearer k", "bearer  k ", &basic("k:"), &basic("k"), &basic("k:ignored")] {
+            let call = call("/b/x?key=other", &[("authorization", header)]);
+            assert!(call.credential().unwrap() == key, "{header}");
+            assert!(call.needs_ticket());
+        }
+        for uri in ["/b/x?key=k", "/b/x?access_token=k&key=other", "/b/x?key=%6b"] {
+            assert!(call(uri, &[]).credential().unwrap() == key, "{uri}");
+            assert!(!call(uri, &[]).needs_ticket());
+        }
+        for header in ["Bearer", "Bearer ", &basic(""), &basic(":password")] {
+            let stranger = call("/b/x", &[("authorization", header)]);
+            assert!(stranger.credential().unwrap().is_none(), "{header}");
+        }
+        assert!(call("/b/x", &[]).credential().unwrap().is_none());
+    }
+
+    #[test]
+    fn an_unreadable_credential_is_no_stranger() {
+        for header in ["", "k", "Digest k", "Basic ***", "Basic /w==", "Bearer\tk"] {
+            let result = call("/b/x?key=k", &[("authorization", header)]).credential();
+            assert!(matches!(result, Err(Error::Unauthorized(_))), "{header:?}");
+        }
+    }
+
+    #[test]
+    fn a_ticket_is_gone_before_anything_looks() {
+        let call = call("/b/scripts/s?a=1&kvdb_ticket=n", &[]);
+        assert_eq!(call.path_and_query(), "/b/scripts/s?a=1");
+        assert_eq!(call.query.get("kvdb_ticket"), None);
+        assert_eq!(call.ticket.unwrap().nonce, "n");
+    }
+
+    #[test]
+    fn media_types_are_compared_without_parameters() {
+        let form = "Application/x-www-form-urlencoded; charset=utf-8";
+        assert!(call("/", &[("content-type", form)]).is_form());
+        assert!(!call("/", &[("content-type", "text/plain")]).is_form());
+        assert!(!call("/", &[]).is_form());
+    }
+
+    #[tokio::test]
+    async fn a_body_is_counted_as_it_comes() {
+        let head = call("/", &[]);
+        let chunks = |n: usize| {
+            let chunks = (0..n).map(|_| Ok::<_, std::io::Error>(Bytes::from_static(b"1234")));
+            Body::from_stream(futures::stream::iter(chunks))
+        };
+        let mut payload = Payload::new(&head, chunks(2));
+        assert_eq!(payload.read("a body", 8).await.unwrap(), "12341234");
+        assert_eq!(payload.read("a body", 8).await.unwrap(), "12341234", "kept");
+        let refused = Payload::new(&head, chunks(3)).read("a body", 8).await.unwrap_err();
+        assert_eq!(refused.to_string(), "a body is limited to 8 bytes");
+        let known = Payload::new(&head, Body::from("123456789")).read("a body", 8).await;
+        assert!(matches!(known, Err(Error::TooLarge { .. })));
+    }
+
+    proptest! {
+        #[test]
+        fn reading_a_credential_never_panics(header: String) {
+            let _ = parse_authorization(&header);
+            let _ = parse_authorization(&format!("Basic {header}"));
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! `/livez`, `/readyz` and `/metrics`: for those who watch.
+
+use axum::response::Response;
+use http::{HeaderValue, StatusCode};
+
+use super::Edge;
+use super::answer::{TEXT, respond, text};
+use crate::metrics::{self, Standing};
+
+/// Prometheus' text format.
+const PROMETHEUS: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4");
+
+/// The process serves.
+pub(super) fn live() -> Response {
+    text("ok\n")
+}
+
+/// The node has caught up once, and is not shutting down.
+pub(super) fn ready(edge: &Edge) -> Response {
+    if edge.node.is_ready() {
+        return text("ok\n");
+    }
+    respond(StatusCode::SERVICE_UNAVAILABLE, TEXT, "not ready\n".into())
+}
+
+/// Everything recorded, and where the node stands now.
+pub(super) fn render(edge: &Edge) -> Response {
+    let status = edge.node.status();
+    metrics::observe_standing(&Standing {
+        is_leader: status.leader == Some(status.node_id),
+        is_ready: edge.node.is_ready(),
+        term: status.term,
+        last_log_index: status.last_log_index,
+        committed_index: status.committed_index,
+        applied_index: status.applied_index,
+        snapshot_index: status.snapshot_index,
+        purged_index: status.purged_index,
+    });
+    respond(StatusCode::OK, PROMETHEUS, metrics::render().into())
+}

@@ -1,0 +1,219 @@
+//! Keys: read on any node, written on the leader.
+
+use axum::response::Response;
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, ETAG, IF_MATCH, IF_NONE_MATCH, X_CONTENT_TYPE_OPTIONS};
+use http::{HeaderName, HeaderValue, Method, StatusCode};
+
+use super::Edge;
+use super::answer::{self, Failure, Outcome, TEXT, etag, from_answer, respond};
+use super::call::{Call, Payload};
+use super::leader::{Route, on_leader, patiently};
+use crate::error::{Error, Missing, Result};
+use crate::kv::{BucketName, Condition, Key, Number, Operation, Permission, Record, Transaction};
+use crate::node::Request;
+
+/// A version that no key has: what a foreign entity tag matches.
+const NO_VERSION: u64 = 0;
+
+/// `GET` and `HEAD`: the value as it was written.
+pub(super) async fn get(edge: &Edge, call: &Call, bucket: &BucketName, key: &Key) -> Outcome {
+    let mut txn = patiently(|| edge.node.read(bucket)).await?;
+    let revision = txn.read_revision();
+    let at_revision = |error| Failure { error, revision: Some(revision) };
+    let record = find(&mut txn, call, key).map_err(at_revision)?;
+    let mut response = value(call, record).map_err(at_revision)?;
+    answer::set_revision(response.headers_mut(), revision);
+    Ok(response)
+}
+
+fn find(txn: &mut Transaction, call: &Call, key: &Key) -> Result<Record> {
+    txn.policy()?.grant(&call.credential()?)?.check(Permission::Read, key.bytes())?;
+    let shown = || key.bytes().escape_ascii().to_string();
+    txn.get(key)?.ok_or_else(|| Error::not_found(Missing::Key, shown()))
+}
+
+fn value(call: &Call, record: Record) -> Result<Response> {
+    let tag = etag(record.version)?;
+    if has_tag(call.header(&IF_NONE_MATCH), &tag) {
+        let mut response = respond(StatusCode::NOT_MODIFIED, TEXT, Bytes::new());
+        response.headers_mut().remove(CONTENT_TYPE);
+        response.headers_mut().insert(ETAG, tag);
+        return Ok(response);
+    }
+    let stored = record.content_type.and_then(|text| HeaderValue::from_str(&text).ok());
+    let mut response = respond(StatusCode::OK, stored.unwrap_or(TEXT), record.value);
+    let headers = response.headers_mut();
+    headers.insert(ETAG, tag);
+    // Strangers' bytes: a browser is not to guess that they are a page.
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    Ok(response)
+}
+
+/// Whether a list of entity tags has this one, compared weakly, as a reader may.
+fn has_tag(list: Option<&str>, tag: &HeaderValue) -> bool {
+    let tags = list.unwrap_or_default().split(',').map(str::trim);
+    let mut tags = tags.map(|own| own.strip_prefix("W/").unwrap_or(own));
+    tags.any(|own| own == "*" || own.as_bytes() == tag.as_bytes())
+}
+
+/// `PUT`, `POST`, `PATCH` and `DELETE`.
+pub(super) async fn write(
+    edge: &Edge,
+    call: &Call,
+    payload: &mut Payload,
+    bucket: &BucketName,
+    key: &Key,
+) -> Outcome {
+    check_ttl(call)?;
+    let condition = condition(call)?;
+    let credential = call.credential()?;
+    let limit = ("a value", edge.value_bytes_max);
+    let run = async |body: Bytes| {
+        let operation = operation(call, key.clone(), condition, body)?;
+        let request = Request::Operation(operation);
+        from_answer(edge.node.execute(bucket, request, credential.clone()).await?)
+    };
+    on_leader(edge, call, payload, limit, Route::Proxy, run).await
+}
+
+fn operation(call: &Call, key: Key, condition: Condition, body: Bytes) -> Result<Operation> {
+    if call.method == Method::DELETE {
+        return Ok(Operation::Delete { key, condition });
+    }
+    if call.method == Method::PATCH {
+        return Ok(Operation::Increment { key, by: Number::parse(&body)?, condition });
+    }
+    Ok(Operation::Set { key, value: body, content_type: content_type(call)?, condition })
+}
+
+/// The type that a value is served with again. curl calls every body a form, so a form is no type.
+fn content_type(call: &Call) -> Result<Option<String>> {
+    let Some(header) = call.headers.get(CONTENT_TYPE).filter(|_| !call.is_form()) else {
+        return Ok(None);
+    };
+    let text = header.to_str().map_err(|_| Error::invalid("the Content-Type is not ASCII"))?;
+    Ok(Some(text.to_owned()))
+}
+
+/// Keys do not expire yet: what asks for it is told, not ignored.
+fn check_ttl(call: &Call) -> Result<()> {
+    match call.query.get("ttl").map(|ttl| &ttl[..]) {
+        None | Some(b"0") => Ok(()),
+        Some(_) => Err(Error::invalid("ttl is not supported yet")),
+    }
+}
+
+/// What `If-Match` or `If-None-Match` ask of the version that is there.
+fn condition(call: &Call) -> Result<Condition> {
+    let header = |name: &HeaderName| match call.headers.get_all(name).iter().count() {
+        0 | 1 => Ok(call.header(name).map(str::trim)),
+        _ => Err(Error::invalid(format!("send one `{name}` only"))),
+    };
+    match (header(&IF_MATCH)?, header(&IF_NONE_MATCH)?) {
+        (None, None) => Ok(Condition::Any),
+        (Some("*"), None) => Ok(Condition::Present),
+        (Some(tag), None) => Ok(Condition::Version(version(tag)?)),
+        (None, Some("*")) => Ok(Condition::Absent),
+        (None, Some(_)) => Err(Error::invalid("on a write, If-None-Match takes only `*`")),
+        (Some(_), Some(_)) => Err(Error::invalid("send If-Match or If-None-Match, not both")),
+    }
+}
+
+fn version(tag: &str) -> Result<u64> {
+    let quoted = tag.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    match quoted {
+        Some(inner) if !inner.contains('"') => Ok(inner.parse().unwrap_or(NO_VERSION)),
+        _ => Err(Error::invalid("If-Match takes one version in quotes, `\"12\"`, or `*`")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call(method: &str, uri: &str, headers: &[(&str, &str)]) -> Call {
+        let mut request = http::Request::builder().method(method).uri(uri);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        Call::new(request.body(()).unwrap().into_parts().0)
+    }
+
+    #[test]
+    fn conditions() {
+        let parse = |headers: &[(&str, &str)]| condition(&call("PUT", "/b/k", headers)).ok();
+        assert_eq!(parse(&[]), Some(Condition::Any));
+        assert_eq!(parse(&[("if-match", "*")]), Some(Condition::Present));
+        assert_eq!(parse(&[("if-match", "\"12\"")]), Some(Condition::Version(12)));
+        assert_eq!(parse(&[("if-match", "\"abc\"")]), Some(Condition::Version(NO_VERSION)));
+        assert_eq!(parse(&[("if-none-match", "*")]), Some(Condition::Absent));
+        for bad in [
+            &[("if-match", "12")][..],
+            &[("if-match", "W/\"12\"")],
+            &[("if-match", "\"1\", \"2\"")],
+            &[("if-match", "\"1\""), ("if-match", "\"2\"")],
+            &[("if-match", "\"")],
+            &[("if-none-match", "\"12\"")],
+            &[("if-match", "*"), ("if-none-match", "*")],
+        ] {
+            assert_eq!(parse(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_write_does() {
+        let key = || Key::parse("k").unwrap();
+        let run = |method: &str, headers: &[(&str, &str)], body: &'static str| {
+            operation(&call(method, "/b/k", headers), key(), Condition::Any, body.into())
+        };
+        let set = |value: &'static str, content_type: Option<&str>| Operation::Set {
+            key: key(),
+            value: value.into(),
+            content_type: content_type.map(str::to_owned),
+            condition: Condition::Any,
+        };
+        let form = [("content-type", "application/x-www-form-urlencoded")];
+        let html = [("content-type", "text/html; charset=utf-8")];
+        assert_eq!(run("PUT", &[], "a=b").unwrap(), set("a=b", None));
+        assert_eq!(run("POST", &form, "a=b").unwrap(), set("a=b", None));
+        assert_eq!(run("PUT", &html, "x").unwrap(), set("x", Some("text/html; charset=utf-8")));
+        let (by, condition) = (Number::Int(-3), Condition::Any);
+        assert_eq!(
+            run("PATCH", &form, "-3").unwrap(),
+            Operation::Increment { key: key(), by, condition }
+        );
+        assert_eq!(run("DELETE", &[], "x").unwrap(), Operation::Delete { key: key(), condition });
+        assert!(run("PATCH", &[], "three").is_err() && run("PATCH", &[], "").is_err());
+    }
+
+    #[test]
+    fn a_ttl_is_refused_and_not_ignored() {
+        let ttl = |uri: &str| check_ttl(&call("PUT", uri, &[])).is_ok();
+        assert!(ttl("/b/k") && ttl("/b/k?ttl=0"));
+        assert!(!ttl("/b/k?ttl=60") && !ttl("/b/k?ttl=") && !ttl("/b/k?ttl=x"));
+    }
+
+    #[test]
+    fn values_are_served_as_they_were_stored() {
+        let record = |content_type: Option<&str>| Record {
+            version: 7,
+            expires_at: None,
+            content_type: content_type.map(str::to_owned),
+            value: Bytes::from_static(b"v"),
+        };
+        let served = |headers: &[(&str, &str)], record| {
+            let response = value(&call("GET", "/b/k", headers), record).unwrap();
+            let content_type = response.headers().get("content-type").cloned();
+            assert_eq!(response.headers()["etag"], "\"7\"");
+            (response.status().as_u16(), content_type)
+        };
+        assert_eq!(served(&[], record(None)), (200, Some(TEXT)));
+        let png = HeaderValue::from_static("image/png");
+        assert_eq!(served(&[], record(Some("image/png"))), (200, Some(png)));
+        for tags in ["\"7\"", "W/\"7\"", "\"1\", \"7\"", "*"] {
+            assert_eq!(served(&[("if-none-match", tags)], record(None)), (304, None), "{tags}");
+        }
+        assert_eq!(served(&[("if-none-match", "\"8\"")], record(None)).0, 200);
+    }
+}

@@ -1,0 +1,224 @@
+//! The edge: HTTP in, calls of the node out. The only place that names axum.
+//!
+//! One handler takes every request: it takes the raw path apart ([`path`]), and goes by what it names
+//! and the method. Dozens of routes would decode keys before we see them, and cost more than the
+//! hot paths do. Around it are the accept loop ([`serve`]) and, for peers, [`forward_target`].
+//!
+//! - `call`: a request taken apart; who asks; its body within limits.
+//! - `leader`: run here, redirect or proxy; patience while nobody leads.
+//! - `buckets`, `keys`, `list`, `scripts`, `cluster`, `health`: one resource each.
+//! - `answer`: responses, formats, errors.
+//!
+//! Invariants:
+//! - Authority is never judged here but for the admin key: the edge says who asks.
+//! - A ticket is gone before anything but `leader` sees the request; queries and bodies are never logged.
+//! - Every answer to a mutating call says what became of it, and claims no more than is known.
+//! - A call is proposed or sent on at most once.
+
+mod answer;
+mod buckets;
+mod call;
+mod cluster;
+mod health;
+mod keys;
+mod leader;
+mod list;
+mod path;
+mod query;
+mod scripts;
+mod serve;
+mod ticket;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::Response;
+use bytes::Bytes;
+use futures::FutureExt;
+use http::Method;
+use http_body_util::BodyExt;
+use tower::ServiceExt;
+
+pub use self::serve::serve;
+
+use self::answer::{APPLIED, Outcome};
+use self::call::{Call, Origin, Payload};
+use self::path::Target;
+use crate::api::ErrorCode;
+use crate::config::{Config, CreateBuckets, ScriptRouting};
+use crate::error::{Error, Result};
+use crate::metrics;
+use crate::node::{ForwardTarget, Forwarded, Node};
+
+/// What the handlers know: the node, and how it is configured at the edge.
+struct Edge {
+    node: Node,
+    value_bytes_max: usize,
+    create_buckets: CreateBuckets,
+    script_routing: ScriptRouting,
+}
+
+/// The public router of a node.
+pub fn router(node: Node, config: &Config) -> Router {
+    let edge = Edge {
+        node,
+        value_bytes_max: config.value_bytes_max,
+        create_buckets: config.create_buckets,
+        script_routing: config.script_routing,
+    };
+    Router::new().fallback(handle).with_state(Arc::new(edge))
+}
+
+/// What a node runs the requests with that its peers hand on to it: the public router, which is told
+/// where the request came from.
+#[must_use]
+pub fn forward_target(router: Router) -> ForwardTarget {
+    Arc::new(move |forwarded| run_forwarded(router.clone(), forwarded).boxed())
+}
+
+async fn run_forwarded(router: Router, forwarded: Forwarded) -> Result<http::Response<Bytes>> {
+    let origin = Origin { remote_addr: forwarded.remote_addr, hops: forwarded.hops };
+    let mut request = http::Request::new(Body::from(forwarded.body));
+    *request.uri_mut() = forwarded
+        .path_and_query
+        .parse()
+        .map_err(|e| Error::invalid(format!("a peer's path: {e}")))?;
+    *request.method_mut() = forwarded.method;
+    *request.headers_mut() = forwarded.headers;
+    request.extensions_mut().insert(origin);
+    let Ok(response) = router.oneshot(request).await;
+    let (parts, body) = response.into_parts();
+    let body = body.collect().await.map_err(|e| Error::Internal(format!("a body: {e}")))?;
+    Ok(http::Response::from_parts(parts, body.to_bytes()))
+}
+
+/// Answers every request.
+async fn handle(State(edge): State<Arc<Edge>>, request: http::Request<Body>) -> Response {
+    let began = Instant::now();
+    let (parts, body) = request.into_parts();
+    let call = Call::new(parts);
+    let target = Target::parse(&call.path);
+    let (label, allow) = match &target {
+        Ok(target) => (target.label(), target.allow()),
+        Err(_) => ("none", ""),
+    };
+    let mutates = mutates(&call, target.as_ref().ok());
+    let mut response = match outcome(&edge, &call, target, body).await {
+        Ok(response) => response,
+        Err(failure) => {
+            let mut response = answer::from_failure(&call, &failure, Some(allow));
+            if mutates {
+                let applied = ErrorCode::of(&failure.error).applied();
+                response = answer::with_applied(response, applied);
+            }
+            response
+        }
+    };
+    debug_assert!(!mutates || response.headers().contains_key(APPLIED), "says what became of it");
+    answer::finish(response.headers_mut());
+    observe(&call, label, &response, began);
+    response
+}
+
+/// Records an answer; neither a query nor a header is shown, they may hold keys.
+fn observe(call: &Call, label: &'static str, response: &Response, began: Instant) {
+    let (status, took) = (response.status().as_u16(), began.elapsed());
+    metrics::observe_request(label, method_label(&call.method), status, took);
+    let micros = took.as_micros();
+    tracing::debug!(method = %call.method, path = call.path, status, micros, "answered");
+}
+
+fn method_label(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::PUT => "PUT",
+        Method::POST => "POST",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        _ => "other",
+    }
+}
+
+/// Whether a call may change something: a run of a script may, whatever the method.
+fn mutates(call: &Call, target: Option<&Target>) -> bool {
+    match call.method {
+        Method::PUT | Method::POST | Method::PATCH | Method::DELETE => true,
+        Method::GET | Method::HEAD => {
+            matches!(target, Some(Target::Script(..))) && !call.query.flag("source")
+        }
+        _ => false,
+    }
+}
+
+async fn outcome(edge: &Edge, call: &Call, target: Result<Target>, body: Body) -> Outcome {
+    if call.method == Method::OPTIONS {
+        return Ok(answer::preflight(target.map_or("OPTIONS", |target| target.allow())));
+    }
+    let mut payload = Payload::new(call, body);
+    let outcome = match target {
+        Ok(target) => dispatch(edge, call, &mut payload, &target).await,
+        Err(error) => Err(error.into()),
+    };
+    payload.drain().await;
+    outcome
+}
+
+/// Goes by what the path names and the method.
+async fn dispatch(edge: &Edge, call: &Call, payload: &mut Payload, target: &Target) -> Outcome {
+    if call.headers.contains_key("idempotency-key") {
+        return Err(Error::invalid("Idempotency-Key is not supported yet").into());
+    }
+    let reads = call.reads();
+    match (target, &call.method) {
+        (Target::Key(bucket, key), _) if reads => keys::get(edge, call, bucket, key).await,
+        (Target::Key(bucket, key), &Method::PUT | &Method::POST | &Method::PATCH)
+        | (Target::Key(bucket, key), &Method::DELETE) => {
+            keys::write(edge, call, payload, bucket, key).await
+        }
+        (Target::Script(bucket, name), _) if reads && call.query.flag("source") => {
+            scripts::source(edge, call, bucket, name).await
+        }
+        (Target::Script(bucket, name), method) if reads || method == Method::POST => {
+            scripts::run(edge, call.clone(), payload, bucket, name).await
+        }
+        (Target::Script(bucket, name), &Method::PUT) => {
+            scripts::put(edge, call, payload, bucket, name).await
+        }
+        (Target::Script(bucket, name), &Method::DELETE) => {
+            scripts::delete(edge, call, payload, bucket, name).await
+        }
+        (Target::Keys(bucket), _) if reads => list::list(edge, call, bucket).await,
+        (Target::Scripts(bucket), _) if reads => scripts::list(edge, call, bucket).await,
+        (Target::Root, &Method::POST) => buckets::create(edge, call, payload).await,
+        _ => dispatch_own(edge, call, payload, target).await,
+    }
+}
+
+/// The same for the paths that are no bucket's.
+async fn dispatch_own(edge: &Edge, call: &Call, payload: &mut Payload, target: &Target) -> Outcome {
+    let reads = call.reads();
+    match target {
+        Target::Livez if reads => Ok(health::live()),
+        Target::Readyz if reads => Ok(health::ready(edge)),
+        Target::Metrics if reads => Ok(health::render(edge)),
+        Target::Cluster if reads => cluster::status(edge),
+        Target::Digest if reads => cluster::digest(edge).await,
+        Target::Snapshot if call.method == Method::POST => cluster::snapshot(edge, call).await,
+        Target::Members | Target::Member(_) | Target::Promote(_) | Target::Leader
+            if call.method == cluster::method(target) =>
+        {
+            cluster::change(edge, call, payload, target).await
+        }
+        _ => Err(Error::MethodNotAllowed(format!(
+            "there is no {} here, but {}",
+            call.method,
+            target.allow()
+        ))
+        .into()),
+    }
+}

@@ -1,0 +1,264 @@
+//! From a raw path to what it names.
+//!
+//! The path is taken as it was sent: axum would merge nothing, but its matcher decodes, and a key is
+//! everything after the bucket's slash as percent-decoded *bytes*, slashes and all. Decoding happens
+//! once, before the reserved names are looked for, so `scripts%2Fa` and `scripts/a` are one thing.
+
+use bytes::Bytes;
+
+use crate::api::paths;
+use crate::error::{Error, Missing, Result};
+use crate::kv::{BucketName, Key, ScriptName};
+
+/// What a path names.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Target {
+    Root,
+    Livez,
+    Readyz,
+    Metrics,
+    Cluster,
+    Digest,
+    Members,
+    Member(u64),
+    Promote(u64),
+    Leader,
+    Snapshot,
+    Keys(BucketName),
+    Key(BucketName, Key),
+    Scripts(BucketName),
+    Script(BucketName, ScriptName),
+}
+
+impl Target {
+    /// Parses the path of a request, which begins with a slash.
+    pub(super) fn parse(path: &str) -> Result<Self> {
+        match path {
+            "/" => return Ok(Target::Root),
+            paths::LIVEZ => return Ok(Target::Livez),
+            paths::READYZ => return Ok(Target::Readyz),
+            paths::METRICS => return Ok(Target::Metrics),
+            _ => {}
+        }
+        if path.starts_with("/-/") {
+            return Self::parse_own(path);
+        }
+        let rest = path.strip_prefix('/').ok_or_else(|| no_path(path))?;
+        let Some((bucket, rest)) = rest.split_once('/') else {
+            return Err(no_path(&format!("{path} (a bucket's keys are listed at {path}/)")));
+        };
+        let bucket = percent_decode(bucket)?;
+        let bucket = BucketName::parse(&String::from_utf8_lossy(&bucket))?;
+        Self::parse_in(bucket, percent_decode(rest)?)
+    }
+
+    fn parse_own(path: &str) -> Result<Self> {
+        match path {
+            paths::CLUSTER => return Ok(Target::Cluster),
+            paths::DIGEST => return Ok(Target::Digest),
+            paths::MEMBERS => return Ok(Target::Members),
+            paths::LEADER => return Ok(Target::Leader),
+            paths::SNAPSHOT => return Ok(Target::Snapshot),
+            _ => {}
+        }
+        let member = path.strip_prefix(paths::MEMBERS).and_then(|rest| rest.strip_prefix('/'));
+        let member = member.ok_or_else(|| no_path(path))?;
+        let (id, action) = member.split_once('/').unwrap_or((member, ""));
+        let id = id.parse().map_err(|_| Error::not_found(Missing::Member, id))?;
+        match action {
+            "" if !member.contains('/') => Ok(Target::Member(id)),
+            "promote" => Ok(Target::Promote(id)),
+            _ => Err(no_path(path)),
+        }
+    }
+
+    fn parse_in(bucket: BucketName, rest: Bytes) -> Result<Self> {
+        if rest.is_empty() {
+            return Ok(Target::Keys(bucket));
+        }
+        if let Some(name) = rest.strip_prefix(paths::SCRIPTS.as_bytes()) {
+            if name.is_empty() {
+                return Ok(Target::Scripts(bucket));
+            }
+            let name = ScriptName::parse(&String::from_utf8_lossy(name))?;
+            return Ok(Target::Script(bucket, name));
+        }
+        if rest.starts_with(paths::TOKENS.as_bytes()) {
+            return Err(Error::invalid("tokens are not supported yet"));
+        }
+        Ok(Target::Key(bucket, Key::parse(rest)?))
+    }
+
+    /// The methods that it takes, for `Allow`.
+    pub(super) fn allow(&self) -> &'static str {
+        match self {
+            Target::Root | Target::Members | Target::Promote(_) => "POST, OPTIONS",
+            Target::Leader | Target::Snapshot => "POST, OPTIONS",
+            Target::Livez | Target::Readyz | Target::Metrics => "GET, HEAD, OPTIONS",
+            Target::Cluster | Target::Digest => "GET, HEAD, OPTIONS",
+            Target::Keys(_) | Target::Scripts(_) => "GET, HEAD, OPTIONS",
+            Target::Member(_) => "DELETE, OPTIONS",
+            Target::Key(..) => "GET, HEAD, PUT, POST, PATCH, DELETE, OPTIONS",
+            Target::Script(..) => "GET, HEAD, PUT, POST, DELETE, OPTIONS",
+        }
+    }
+
+    /// What metrics and logs call it: never a name that a caller chose.
+    pub(super) fn label(&self) -> &'static str {
+        match self {
+            Target::Root => "bucket",
+            Target::Livez | Target::Readyz => "health",
+            Target::Metrics => "metrics",
+            Target::Cluster => "cluster",
+            Target::Digest => "digest",
+            Target::Members | Target::Member(_) | Target::Promote(_) => "members",
+            Target::Leader => "leader",
+            Target::Snapshot => "snapshot",
+            Target::Keys(_) => "list",
+            Target::Key(..) => "key",
+            Target::Scripts(_) => "scripts",
+            Target::Script(..) => "script",
+        }
+    }
+}
+
+fn no_path(path: &str) -> Error {
+    Error::not_found(Missing::Path, path)
+}
+
+/// Decodes `%XX`; a stray `%` is refused, or one key would have two spellings.
+pub(super) fn percent_decode(text: &str) -> Result<Bytes> {
+    if !text.contains('%') {
+        return Ok(Bytes::copy_from_slice(text.as_bytes()));
+    }
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        rest = after;
+        if byte != b'%' {
+            decoded.push(byte);
+            continue;
+        }
+        let (value, after) = hex_pair(rest).ok_or_else(|| {
+            Error::invalid("in a path, `%` is followed by two hex digits: write `%25` for `%`")
+        })?;
+        decoded.push(value);
+        rest = after;
+    }
+    Ok(decoded.into())
+}
+
+fn hex_pair(bytes: &[u8]) -> Option<(u8, &[u8])> {
+    let (&[high, low], rest) = bytes.split_first_chunk()?;
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    let value = digit(high)? * 16 + digit(low)?;
+    Some((u8::try_from(value).ok()?, rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn key(path: &str) -> Vec<u8> {
+        match Target::parse(path) {
+            Ok(Target::Key(_, key)) => key.bytes().to_vec(),
+            other => panic!("{path}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_key_is_everything_after_the_slash_as_bytes() {
+        for (path, expected) in [
+            ("/b/k", &b"k"[..]),
+            ("/b/a/b:c", b"a/b:c"),
+            ("/b//", b"/"),
+            ("/b//a//", b"/a//"),
+            ("/b/%00%ff", b"\0\xff"),
+            ("/b/a%2Fb", b"a/b"),
+            ("/b/a+b", b"a+b"),
+            ("/b/../x", b"../x"),
+            ("/b/scripts", b"scripts"),
+            ("/b/%25", b"%"),
+            ("/b/é", "é".as_bytes()),
+        ] {
+            assert_eq!(key(path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn names() {
+        let bucket = |name| BucketName::parse(name).unwrap();
+        let script = |name| ScriptName::parse(name).unwrap();
+        for (path, expected) in [
+            ("/", Target::Root),
+            ("/livez", Target::Livez),
+            ("/b/", Target::Keys(bucket("b"))),
+            ("/%62/", Target::Keys(bucket("b"))),
+            ("/b/scripts/", Target::Scripts(bucket("b"))),
+            ("/b/scripts/a/b.lua", Target::Script(bucket("b"), script("a/b.lua"))),
+            ("/b/scripts%2Fa", Target::Script(bucket("b"), script("a"))),
+            ("/-/cluster", Target::Cluster),
+            ("/-/digest", Target::Digest),
+            ("/-/cluster/members", Target::Members),
+            ("/-/cluster/members/3", Target::Member(3)),
+            ("/-/cluster/members/3/promote", Target::Promote(3)),
+            ("/-/cluster/leader", Target::Leader),
+            ("/-/cluster/snapshot", Target::Snapshot),
+        ] {
+            assert_eq!(Target::parse(path).unwrap(), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn what_names_nothing() {
+        for (path, status) in [
+            ("/b", 404),
+            ("*", 404),
+            ("/-/", 404),
+            ("/-/x", 404),
+            ("/-/cluster/", 404),
+            ("/-/cluster/members/", 404),
+            ("/-/cluster/members/x", 404),
+            ("/-/cluster/members/3/", 404),
+            ("/-/cluster/members/3/demote", 404),
+            ("/-/cluster/members/3/promote/", 404),
+            ("//k", 400),
+            ("/a%2Fb/k", 400),
+            ("/%ff/k", 400),
+            ("/metrics/k", 400),
+            ("/b/%", 400),
+            ("/b/%2", 400),
+            ("/b/%zz", 400),
+            ("/b/%+1", 400),
+            ("/b/scripts/a//b", 400),
+            ("/b/scripts/%ff", 400),
+            ("/b/tokens/", 400),
+        ] {
+            let error = Target::parse(path).unwrap_err();
+            let code = crate::api::ErrorCode::of(&error);
+            assert_eq!(code.status().as_u16(), status, "{path}: {error}");
+        }
+        let long = format!("/b/{}", "x".repeat(1025));
+        assert!(matches!(Target::parse(&long), Err(Error::TooLarge { .. })));
+    }
+
+    proptest! {
+        #[test]
+        fn parsing_never_panics(path: String) {
+            let _ = Target::parse(&path);
+            let _ = Target::parse(&format!("/b/{path}"));
+            let _ = Target::parse(&format!("/-/cluster/members/{path}"));
+        }
+
+        #[test]
+        fn any_key_survives_the_clients_encoding(key_bytes in proptest::collection::vec(any::<u8>(), 1..64)) {
+            let path = paths::key("b", &key_bytes);
+            match Target::parse(&path) {
+                Ok(Target::Key(_, key)) => prop_assert_eq!(key.bytes(), &key_bytes),
+                _ => prop_assert!(key_bytes.starts_with(b"scripts/") || key_bytes.starts_with(b"tokens/")),
+            }
+        }
+    }
+}
