@@ -1,6 +1,8 @@
 //! KVdb: a replicated key-value store that people program.
 
 pub mod api;
+pub mod cli;
+pub mod client;
 pub mod config;
 pub mod encoding;
 pub mod error;
