@@ -184,7 +184,7 @@ async fn dispatch(edge: &Edge, call: &Call, payload: &mut Payload, target: &Targ
             scripts::source(edge, call, bucket, name).await
         }
         (Target::Script(bucket, name), method) if reads || method == Method::POST => {
-            scripts::run(edge, call.clone(), payload, bucket, name).await
+            scripts::run(edge, call, payload, bucket, name).await
         }
         (Target::Script(bucket, name), &Method::PUT) => {
             scripts::put(edge, call, payload, bucket, name).await
