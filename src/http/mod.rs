@@ -29,6 +29,9 @@ mod scripts;
 mod serve;
 mod ticket;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::time::Instant;
 
