@@ -1,6 +1,6 @@
 //! The edge: HTTP in, calls of the node out. The only place that names axum.
 //!
-//! One handler takes every request: it takes the raw path apart ([`path`]), and goes by what it names
+//! One handler takes every request: it takes the raw path apart (`path`), and goes by what it names
 //! and the method. Dozens of routes would decode keys before we see them, and cost more than the
 //! hot paths do. Around it are the accept loop ([`serve`]) and, for peers, [`forward_target`].
 //!
