@@ -83,7 +83,10 @@ async fn serve(config: &mut Config) -> Result<(), Failure> {
             std::process::exit(INTERRUPTED);
         });
     };
-    http::serve(listener, router, stopping).await;
+    tokio::select! {
+        () = http::serve(listener, router, stopping) => {}
+        reason = node.failed() => return Err(Failure::Other(reason)),
+    }
     node.shutdown().await.map_err(failed)?;
     tracing::info!("stopped");
     Ok(())
