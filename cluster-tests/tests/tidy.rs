@@ -22,7 +22,10 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("raft", &["storage", "kv", "encoding", "error"]),
     ("executor", &["kv", "script", "raft", "storage", "encoding", "error"]),
     ("api", &["kv", "error"]),
-    ("node", &["executor", "raft", "script", "storage", "api", "kv", "config", "encoding", "error"]),
+    (
+        "node",
+        &["executor", "raft", "script", "storage", "api", "kv", "config", "encoding", "error"],
+    ),
     ("http", &["node", "api", "kv", "script", "error", "metrics", "config"]),
     ("client", &["api", "error"]),
     ("cli", &["http", "node", "client", "api", "config", "error", "kv", "metrics"]),

@@ -14,7 +14,7 @@ type Result<T> = std::result::Result<T, Failure>;
 /// Runs a command that asks; its exit code.
 pub(super) fn run(server: &Server, command: Command) -> Result<ExitCode> {
     let admin_key = server.admin_key.as_ref().map(|key| key.expose().to_owned());
-    let client = Client::new(&server.url, server.key.clone(), admin_key)?;
+    let client = Client::new(&server.url, server.bucket_key.clone(), admin_key)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::Other(format!("the runtime: {error}")))?;
     runtime.block_on(ask(&client, command))

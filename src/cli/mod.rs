@@ -47,9 +47,16 @@ struct Server {
     /// The node to ask; any will do.
     #[arg(long, global = true, env = "KVDB_URL", default_value = "http://127.0.0.1:7400")]
     url: String,
-    /// A key of the bucket.
-    #[arg(long, global = true, env = "KVDB_KEY", hide_env_values = true)]
-    key: Option<String>,
+    /// The secret, write or read key of the bucket.
+    // Not called `key`: clap would take the commands' KEY argument for it.
+    #[arg(
+        long = "key",
+        global = true,
+        env = "KVDB_KEY",
+        hide_env_values = true,
+        value_name = "KEY"
+    )]
+    bucket_key: Option<String>,
     /// The cluster's admin key.
     // `start` has its own of this name and type; clap then leaves this one out there.
     #[arg(long, global = true, env = "KVDB_ADMIN_KEY", hide_env_values = true, value_name = "KEY")]
@@ -353,13 +360,20 @@ mod tests {
     #[test]
     fn global_options_stand_anywhere() {
         for line in [
-            "kvdb --url http://a:1 --admin-key A cluster promote 2",
-            "kvdb cluster promote 2 --admin-key A --url http://a:1",
+            "kvdb --url http://a:1 --admin-key A --key K get b k",
+            "kvdb get b k --key K --admin-key A --url http://a:1",
         ] {
             let cli = parse(line).unwrap();
             assert_eq!(cli.server.url, "http://a:1");
+            assert_eq!(cli.server.bucket_key.as_deref(), Some("K"));
             assert_eq!(cli.server.admin_key.unwrap().expose(), "A");
         }
+    }
+
+    #[test]
+    fn a_key_to_ask_for_is_no_key_to_ask_with() {
+        let cli = parse("kvdb set b k v").unwrap();
+        assert_eq!(cli.server.bucket_key, None);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! The first SIGTERM or SIGINT ends it in order: readiness off, leadership handed over, connections
 //! drained, the node stopped. The second ends it at once; that is as safe as a crash.
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use tokio::net::TcpListener;
@@ -47,7 +48,10 @@ fn read(path: &std::path::Path) -> Result<Options, Failure> {
 fn trace(config: &Config) {
     // The filter was checked with the rest of the configuration.
     let filter = tracing_subscriber::EnvFilter::new(&config.log);
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
     match config.log_format {
         LogFormat::Text => lines.init(),
         LogFormat::Json => lines.json().init(),
@@ -79,7 +83,10 @@ async fn serve(config: &mut Config) -> Result<(), Failure> {
             std::process::exit(INTERRUPTED);
         });
     };
-    http::serve(listener, router, stopping).await;
+    tokio::select! {
+        () = http::serve(listener, router, stopping) => {}
+        reason = node.failed() => return Err(Failure::Other(reason)),
+    }
     node.shutdown().await.map_err(failed)?;
     tracing::info!("stopped");
     Ok(())

@@ -88,8 +88,8 @@ impl Chain {
                 inner.overlay = Overlay::default();
             }
         }
-        let full = inner.in_flight.len() >= IN_FLIGHT_MAX
-            || inner.in_flight_bytes >= IN_FLIGHT_BYTES_MAX;
+        let full =
+            inner.in_flight.len() >= IN_FLIGHT_MAX || inner.in_flight_bytes >= IN_FLIGHT_BYTES_MAX;
         if inner.shut || full {
             return None;
         }
@@ -208,8 +208,8 @@ impl Chain {
 impl Inner {
     /// Marks the chain as to be scheduled, once, where it has something to do.
     fn wants_turn(&mut self) -> bool {
-        let room = self.in_flight.len() < IN_FLIGHT_MAX
-            && self.in_flight_bytes < IN_FLIGHT_BYTES_MAX;
+        let room =
+            self.in_flight.len() < IN_FLIGHT_MAX && self.in_flight_bytes < IN_FLIGHT_BYTES_MAX;
         let wants = !self.scheduled && !self.shut && room && !self.queue.is_empty();
         self.scheduled |= wants;
         wants

@@ -5,9 +5,7 @@ use std::collections::BTreeMap;
 use tokio::sync::oneshot;
 
 use crate::error::{Error, Result};
-use crate::kv::{
-    Answer, BucketName, Command, Credential, Operation, PolicyRequest, ScriptName,
-};
+use crate::kv::{Answer, BucketName, Command, Credential, Operation, PolicyRequest, ScriptName};
 use crate::script;
 
 /// What may be asked of a bucket's executor.

@@ -34,8 +34,8 @@ use crate::raft::{Confirm, Proposer};
 use crate::script;
 use crate::storage::State;
 use chain::Chain;
-pub use job::{Request, ScriptCall};
 use job::{Job, Unconfirmed};
+pub use job::{Request, ScriptCall};
 use pool::Pool;
 
 /// Jobs that may wait for one bucket; more are refused.
@@ -121,11 +121,7 @@ impl Executor {
     }
 
     /// Queues a job and waits for its answer. Dropping the future drops a job that has not begun.
-    pub async fn execute(
-        self: &Arc<Self>,
-        bucket: BucketId,
-        request: Request,
-    ) -> Result<Answer> {
+    pub async fn execute(self: &Arc<Self>, bucket: BucketId, request: Request) -> Result<Answer> {
         let _admitted = self.admit()?;
         let (reply, answer) = oneshot::channel();
         let chain = self.chain(bucket);
@@ -193,10 +189,7 @@ async fn refuse_when_deposed(executor: Arc<Executor>) {
 }
 
 /// Releases answers that wrote nothing, many per read index, each begun after they ran.
-async fn confirm_answers(
-    mut pending: mpsc::UnboundedReceiver<Unconfirmed>,
-    confirm: impl Confirm,
-) {
+async fn confirm_answers(mut pending: mpsc::UnboundedReceiver<Unconfirmed>, confirm: impl Confirm) {
     let mut batch = Vec::new();
     while pending.recv_many(&mut batch, CONFIRM_BATCH_MAX).await > 0 {
         let waiting = std::mem::take(&mut batch);

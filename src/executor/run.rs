@@ -5,10 +5,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::Executor;
 use super::chain::Chain;
 use super::job::{Job, Ran, Request, ScriptCall, Unconfirmed};
 use super::pool::Lane;
-use super::Executor;
 use crate::encoding;
 use crate::error::{Error, Missing, Result};
 use crate::kv::{
@@ -72,13 +72,7 @@ impl Turn<'_> {
         }
     }
 
-    fn run_job(
-        &mut self,
-        term: u64,
-        job: Job,
-        mut overlay: Overlay,
-        ground: &mut Option<Ground>,
-    ) {
+    fn run_job(&mut self, term: u64, job: Job, mut overlay: Overlay, ground: &mut Option<Ground>) {
         if ground.is_none() {
             match self.ground() {
                 Ok(Some(found)) => {
@@ -311,9 +305,8 @@ impl Watch for Stopwatch {
     fn check(&self) -> Result<()> {
         let elapsed = self.begun.elapsed();
         let settings = &self.executor.settings;
-        let time_ms = settings.limits.time_ms;
-        if elapsed > Duration::from_millis(time_ms) {
-            return Err(Error::ScriptLimit { limit: "time", max: format!("{time_ms} ms") });
+        if elapsed > Duration::from_millis(settings.limits.time_ms) {
+            return Err(settings.limits.time_error());
         }
         if self.lane.get() == Lane::Fast && elapsed > settings.slow_after {
             self.executor.pool.slow_down()?;

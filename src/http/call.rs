@@ -1,5 +1,6 @@
 //! A request as the edge sees it: who asks, for what, and where the request has been.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -43,8 +44,8 @@ pub(super) struct Call {
     pub(super) ticket: Option<Ticket>,
     pub(super) headers: HeaderMap,
     pub(super) origin: Origin,
-    /// Who a ticket says asks.
-    pub(super) principal: Option<Credential>,
+    /// Who a ticket says asks, once it was redeemed.
+    pub(super) principal: OnceLock<Credential>,
 }
 
 impl Call {
@@ -60,7 +61,7 @@ impl Call {
             ticket: ticket.map(|ticket| Ticket::parse(&ticket)),
             headers: parts.headers,
             origin,
-            principal: None,
+            principal: OnceLock::new(),
         }
     }
 
@@ -84,7 +85,7 @@ impl Call {
 
     /// Who asks; judged elsewhere.
     pub(super) fn credential(&self) -> Result<Credential> {
-        if let Some(principal) = &self.principal {
+        if let Some(principal) = self.principal.get() {
             return Ok(principal.clone());
         }
         if let Some(header) = self.headers.get(AUTHORIZATION) {
@@ -96,7 +97,7 @@ impl Call {
 
     /// Whether the credential would be lost on the way through a redirect.
     pub(super) fn needs_ticket(&self) -> bool {
-        self.principal.is_some() || self.headers.contains_key(AUTHORIZATION)
+        self.principal.get().is_some() || self.headers.contains_key(AUTHORIZATION)
     }
 
     /// Whether the body has this media type, whatever its parameters.

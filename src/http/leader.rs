@@ -100,7 +100,7 @@ where
             (Leadership::Other(leader), Route::Script(bucket)) if redirects(edge, call) => {
                 redirect(edge, call, payload, bucket, &leader).await
             }
-            (Leadership::Other(_), Route::Script(bucket)) if call.principal.is_some() => {
+            (Leadership::Other(_), Route::Script(bucket)) if call.principal.get().is_some() => {
                 // The ticket is spent here: the leader takes another in its place.
                 let body = payload.read(limit.0, limit.1).await?;
                 match ticket(edge, call, bucket).await {
@@ -141,17 +141,18 @@ fn redirects(edge: &Edge, call: &Call) -> bool {
 }
 
 /// A call that brings a ticket is who the ticket says, if the ticket is good.
-pub(super) fn redeem(edge: &Edge, call: &mut Call) -> Result<()> {
+pub(super) fn redeem(edge: &Edge, call: &Call) -> Result<()> {
     let Some(ticket) = &call.ticket else { return Ok(()) };
     let path_and_query = call.path_and_query();
     let principal = edge.node.take_ticket(&ticket.nonce, call.method.as_str(), &path_and_query);
-    call.principal = Some(principal.ok_or_else(|| {
+    let principal = principal.ok_or_else(|| {
         Error::Unauthorized(
             "the ticket was used, is too old or belongs to another request: call again without \
              `kvdb_ticket`"
                 .to_owned(),
         )
-    })?);
+    })?;
+    call.principal.get_or_init(|| principal);
     Ok(())
 }
 

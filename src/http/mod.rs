@@ -1,6 +1,6 @@
 //! The edge: HTTP in, calls of the node out. The only place that names axum.
 //!
-//! One handler takes every request: it takes the raw path apart ([`path`]), and goes by what it names
+//! One handler takes every request: it takes the raw path apart (`path`), and goes by what it names
 //! and the method. Dozens of routes would decode keys before we see them, and cost more than the
 //! hot paths do. Around it are the accept loop ([`serve`]) and, for peers, [`forward_target`].
 //!
@@ -28,6 +28,9 @@ mod query;
 mod scripts;
 mod serve;
 mod ticket;
+
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -184,7 +187,7 @@ async fn dispatch(edge: &Edge, call: &Call, payload: &mut Payload, target: &Targ
             scripts::source(edge, call, bucket, name).await
         }
         (Target::Script(bucket, name), method) if reads || method == Method::POST => {
-            scripts::run(edge, call.clone(), payload, bucket, name).await
+            scripts::run(edge, call, payload, bucket, name).await
         }
         (Target::Script(bucket, name), &Method::PUT) => {
             scripts::put(edge, call, payload, bucket, name).await

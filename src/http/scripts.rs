@@ -24,7 +24,7 @@ const REMOTE_ADDR: &str = "remote_addr";
 /// `GET` and `POST`: runs a script.
 pub(super) async fn run(
     edge: &Edge,
-    mut call: Call,
+    call: &Call,
     payload: &mut Payload,
     bucket: &BucketName,
     name: &ScriptName,
@@ -32,8 +32,7 @@ pub(super) async fn run(
     if call.query.flag("rollback") {
         return Err(Error::invalid("rollback is not supported yet").into());
     }
-    redeem(edge, &mut call)?;
-    let call = &call;
+    redeem(edge, call)?;
     let credential = call.credential()?;
     let limit = ("a request body", edge.value_bytes_max);
     let run = async |body: Bytes| {

@@ -2,11 +2,11 @@
 //!
 //! A *bucket* holds rows: keys, scripts, its policy. It is the unit of order: every change of a
 //! bucket is a [`Command`], executed on the leader and made of concrete effects, and each command names
-//! its predecessor. [`apply`] makes the effects only where that predecessor is the bucket's *head*.
+//! its predecessor. [`apply()`] makes the effects only where that predecessor is the bucket's *head*.
 //! So a command applies onto exactly the state that it was executed on, or not at all.
 //!
 //! Invariants:
-//! - Only [`apply`] and [`record_nodes`] change replicated state, and both are deterministic.
+//! - Only [`apply()`] and [`record_nodes`] change replicated state, and both are deterministic.
 //! - A bucket's revision begins at the log index of its creation and rises by one with each applied
 //!   command; neither a revision nor a [`CommandId`] nor a [`BucketId`] ever returns.
 //! - A bucket's meta row always equals what [`store::recount`] finds in its rows.

@@ -36,7 +36,7 @@ impl Number {
     }
 
     /// The sum, or why there is none.
-    pub fn add(self, by: Number) -> Result<Number> {
+    pub fn plus(self, by: Number) -> Result<Number> {
         match (self, by) {
             (Number::Int(a), Number::Int(b)) => a
                 .checked_add(b)
@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     fn add(a: &str, b: &str) -> Result<String> {
-        Ok(Number::parse(a.as_bytes())?.add(Number::parse(b.as_bytes())?)?.to_string())
+        Ok(Number::parse(a.as_bytes())?.plus(Number::parse(b.as_bytes())?)?.to_string())
     }
 
     #[test]

@@ -179,7 +179,7 @@ pub fn increment(txn: &mut Transaction, key: &Key, by: Number) -> Result<Number>
         Some(record) => Number::parse(&record.value)?,
         None => Number::Int(0),
     };
-    let sum = current.add(by)?;
+    let sum = current.plus(by)?;
     let (content_type, expires_at) =
         old.map_or((None, None), |record| (record.content_type, record.expires_at));
     txn.set(key, sum.to_string().into(), content_type, expires_at)?;

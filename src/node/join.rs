@@ -72,11 +72,7 @@ async fn join_or_found(node: &Node, addresses: &[String]) -> Result<()> {
     }
 }
 
-fn add_distinct(
-    fresh: &mut BTreeMap<NodeId, Hello>,
-    address: &str,
-    hello: Hello,
-) -> Result<()> {
+fn add_distinct(fresh: &mut BTreeMap<NodeId, Hello>, address: &str, hello: Hello) -> Result<()> {
     let id = hello.node_id;
     match fresh.insert(id, hello) {
         None => Ok(()),
@@ -96,11 +92,7 @@ async fn ask_to_join(node: &Node, address: &str) -> Result<()> {
 }
 
 /// Founds a cluster of this node and those that said hello; repeats what was interrupted.
-async fn found(
-    node: &Node,
-    addresses: &[String],
-    hellos: BTreeMap<NodeId, Hello>,
-) -> Result<()> {
+async fn found(node: &Node, addresses: &[String], hellos: BTreeMap<NodeId, Hello>) -> Result<()> {
     let cluster_id = match node.identity().cluster_id() {
         Some(interrupted) => interrupted.to_owned(),
         None => node.random_name(),

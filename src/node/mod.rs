@@ -214,11 +214,11 @@ impl Node {
     /// The leader, where it is another node.
     fn leader(&self) -> Result<MemberInfo> {
         match self.0.cluster.leadership().borrow().leader {
-            Some(id) if id != self.0.identity.node_id => self
-                .0
-                .cluster
-                .member(id)
-                .map_err(|_| Error::NoLeader("the leader's address is not known yet".to_owned())),
+            Some(id) if id != self.0.identity.node_id => {
+                self.0.cluster.member(id).map_err(|_| {
+                    Error::NoLeader("the leader's address is not known yet".to_owned())
+                })
+            }
             Some(_) => Err(Error::NotLeader { leader: None }),
             None => Err(Error::NoLeader("an election is under way".to_owned())),
         }

@@ -22,8 +22,7 @@ impl Node {
     #[must_use]
     pub fn status(&self) -> Status {
         let standing = self.cluster().standing();
-        let members: Vec<Member> =
-            self.cluster().members().into_iter().map(Member::from).collect();
+        let members: Vec<Member> = self.cluster().members().into_iter().map(Member::from).collect();
         let leader = members.iter().find(|member| Some(member.id) == standing.leader);
         Status {
             cluster_id: self.identity().cluster_id().unwrap_or_default().to_owned(),

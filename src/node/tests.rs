@@ -77,8 +77,7 @@ async fn one_node_keeps_what_it_acknowledged() {
     let dir = tempfile::tempdir().unwrap();
     let bucket = BucketName::parse("b").unwrap();
     let nodes = start(&dir, 1).await;
-    let created =
-        nodes[0].create_bucket(bucket.clone(), PolicyRequest::default()).await.unwrap();
+    let created = nodes[0].create_bucket(bucket.clone(), PolicyRequest::default()).await.unwrap();
     let taken = nodes[0].create_bucket(bucket.clone(), PolicyRequest::default()).await;
     assert!(matches!(taken, Err(Error::Conflict(_))));
     let answer = nodes[0].execute(&bucket, set("k", "v"), Credential::NONE).await.unwrap();

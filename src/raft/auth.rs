@@ -82,7 +82,8 @@ impl PeerIdentity {
         };
         let mut headers = HeaderMap::new();
         headers.insert(PEER_HEADER, value(statement)?);
-        headers.insert(SIGNATURE_HEADER, value(&hex(&self.mac(statement).finalize().into_bytes()))?);
+        headers
+            .insert(SIGNATURE_HEADER, value(&hex(&self.mac(statement).finalize().into_bytes()))?);
         Ok(headers)
     }
 
@@ -113,15 +114,15 @@ impl PeerIdentity {
             return Err(Error::Unauthorized("not a peer: no signature".to_owned()));
         };
         let bytes = unhex(signature).unwrap_or_default();
-        self.mac(statement)
-            .verify_slice(&bytes)
-            .map_err(|_| Error::Unauthorized("not a peer: the cluster secret differs".to_owned()))?;
+        self.mac(statement).verify_slice(&bytes).map_err(|_| {
+            Error::Unauthorized("not a peer: the cluster secret differs".to_owned())
+        })?;
         Ok(statement)
     }
 
     fn mac(&self, statement: &str) -> Hmac<Sha256> {
-        let mut mac = Hmac::<Sha256>::new_from_slice(&self.secret)
-            .expect("HMAC takes a key of any length");
+        let mut mac =
+            Hmac::<Sha256>::new_from_slice(&self.secret).expect("HMAC takes a key of any length");
         mac.update(b"kvdb peer 1 ");
         mac.update(statement.as_bytes());
         mac

@@ -6,10 +6,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use openraft::errors::{
-    ClientWriteError, ForwardToLeader, LinearizableReadError, RaftError,
-};
 use openraft::async_runtime::WatchReceiver;
+use openraft::errors::{ClientWriteError, ForwardToLeader, LinearizableReadError, RaftError};
 use openraft::raft::ReadPolicy;
 use openraft::{ChangeMembers, ServerState, SnapshotPolicy};
 use tokio::sync::watch;
@@ -109,8 +107,7 @@ impl Cluster {
     ) -> Result<Self> {
         let config = Arc::new(config(timing)?);
         let network = Network::new(Arc::clone(&identity))?;
-        let raft =
-            Raft::new(identity.node_id, config, network, log, state_machine.clone()).await;
+        let raft = Raft::new(identity.node_id, config, network, log, state_machine.clone()).await;
         let raft = raft.map_err(|e| Error::Internal(format!("raft: {e}")))?;
         let leadership = Arc::new(watch::Sender::new(Leadership::default()));
         tokio::spawn(follow_leadership(raft.clone(), Arc::clone(&leadership)));
@@ -278,9 +275,8 @@ impl Cluster {
     pub async fn snapshot(&self) -> Result<()> {
         let index = *self.state_machine.applied().borrow();
         self.raft.trigger().snapshot().await.map_err(fatal)?;
-        let covers = |metrics: &Metrics| {
-            metrics.snapshot.is_some_and(|snapshot| snapshot.index() >= index)
-        };
+        let covers =
+            |metrics: &Metrics| metrics.snapshot.is_some_and(|snapshot| snapshot.index() >= index);
         let taken = self.raft.wait(Some(CHANGE_TIMEOUT)).metrics(covers, "snapshot").await;
         let metrics =
             taken.map_err(|_| Error::Unknown("the snapshot is not taken yet".to_owned()))?;
@@ -302,16 +298,13 @@ impl Confirm for Cluster {
 }
 
 /// Carries changes over from openraft's own kind of watch.
-async fn follow_leadership(
-    raft: Raft<StateMachine>,
-    leadership: Arc<watch::Sender<Leadership>>,
-) {
+async fn follow_leadership(raft: Raft<StateMachine>, leadership: Arc<watch::Sender<Leadership>>) {
     let mut metrics = raft.server_metrics();
     loop {
         let now = {
             let metrics = metrics.borrow_watched();
-            let leads = metrics.state == ServerState::Leader
-                && metrics.current_leader == Some(metrics.id);
+            let leads =
+                metrics.state == ServerState::Leader && metrics.current_leader == Some(metrics.id);
             let own_term = leads.then(|| metrics.vote.leader_id().term);
             Leadership { leader: metrics.current_leader, own_term }
         };
@@ -350,13 +343,13 @@ fn config(timing: &Timing) -> Result<openraft::Config> {
 }
 
 async fn change<T>(
-    change: impl Future<Output = std::result::Result<T, RaftError<TypeConfig, ClientWriteError<TypeConfig>>>>,
+    change: impl Future<
+        Output = std::result::Result<T, RaftError<TypeConfig, ClientWriteError<TypeConfig>>>,
+    >,
 ) -> Result<()> {
     match tokio::time::timeout(CHANGE_TIMEOUT, change).await {
         Ok(Ok(_)) => Ok(()),
-        Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(to)))) => {
-            Err(not_leader(&to))
-        }
+        Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(to)))) => Err(not_leader(&to)),
         Ok(Err(RaftError::APIError(ClientWriteError::ChangeMembershipError(error)))) => {
             Err(Error::Conflict(format!("membership: {error}")))
         }

@@ -5,8 +5,7 @@ use tokio::sync::mpsc;
 
 use super::state_machine::StateMachine;
 use super::types::{
-    Callback, ClientWriteError, ClientWriteResult, CommittedLeaderId, Payload, Raft,
-    Response,
+    Callback, ClientWriteError, ClientWriteResult, CommittedLeaderId, Payload, Raft, Response,
 };
 use crate::error::Error;
 use crate::kv::Outcome;
@@ -61,10 +60,7 @@ impl Proposer {
     }
 }
 
-async fn append_in_order(
-    raft: Raft<StateMachine>,
-    mut queue: mpsc::UnboundedReceiver<Proposal>,
-) {
+async fn append_in_order(raft: Raft<StateMachine>, mut queue: mpsc::UnboundedReceiver<Proposal>) {
     while let Some(Proposal { term, payload, done }) = queue.recv().await {
         let callback = Callback::new(move |result| done(verdict(result)));
         let leader = CommittedLeaderId::new(term);

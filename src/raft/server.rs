@@ -109,8 +109,7 @@ async fn pre_vote(State(server): State<Server>, headers: HeaderMap, body: Bytes)
 
 async fn transfer(State(server): State<Server>, headers: HeaderMap, body: Bytes) -> Answer {
     let request: wire::TransferLeaderRequest = server.check(&headers, &body)?;
-    let response =
-        server.raft.handle_transfer_leader(request.into()).await.map_err(stopped)?;
+    let response = server.raft.handle_transfer_leader(request.into()).await.map_err(stopped)?;
     answer(&wire::TransferLeaderResponse::from(response))
 }
 
@@ -129,14 +128,15 @@ async fn stream(State(server): State<Server>, headers: HeaderMap, body: Body) ->
 fn requests(
     frames: impl Stream<Item = Result<wire::AppendEntriesRequest>> + Send + 'static,
 ) -> impl Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + 'static {
-    frames
-        .map(|request| request.and_then(AppendEntriesRequest::try_from))
-        .scan((), |(), request| {
+    frames.map(|request| request.and_then(AppendEntriesRequest::try_from)).scan(
+        (),
+        |(), request| {
             if let Err(error) = &request {
                 tracing::debug!(%error, "an append stream ended");
             }
             std::future::ready(request.ok())
-        })
+        },
+    )
 }
 
 async fn install(State(server): State<Server>, headers: HeaderMap, body: Body) -> Answer {

@@ -251,14 +251,16 @@ fn the_watch_is_asked_now_and_then() {
 /// A view whose disk fails.
 struct Broken;
 
-impl crate::kv::View for Broken {
+impl crate::kv::Get for Broken {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
         if key == keyspace::meta_key(BUCKET) {
             return encoding::encode(&BucketMeta::default()).map(|bytes| Some(bytes.into()));
         }
         Err(Error::Io("disk".to_owned()))
     }
+}
 
+impl crate::kv::View for Broken {
     fn scan(
         &self,
         _: &[u8],

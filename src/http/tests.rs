@@ -1,0 +1,293 @@
+//! The edge over a node of its own: requests in, answers out, no socket.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use http::HeaderMap;
+use tower::ServiceExt;
+
+use super::call::Origin;
+use crate::config::{Config, CreateBuckets, Options};
+use crate::node::Node;
+
+/// What came back.
+struct Reply {
+    status: u16,
+    headers: HeaderMap,
+    body: String,
+}
+
+impl Reply {
+    fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    /// Status and body, as most checks look at them.
+    fn brief(&self) -> String {
+        format!("{} {}", self.status, self.body)
+    }
+}
+
+/// A node in a directory of its own, which goes with it.
+struct Edge {
+    router: Router,
+    node: Node,
+    _directory: Arc<tempfile::TempDir>,
+}
+
+impl Edge {
+    async fn start(options: Options) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let free = |option: Option<String>| option.or(Some("127.0.0.1:0".to_owned()));
+        let options = Options {
+            data: Some(directory.path().join("data")),
+            listen: free(options.listen.clone()),
+            peer_listen: free(options.peer_listen.clone()),
+            election_ms: Some(100),
+            heartbeat_ms: Some(20),
+            ..options
+        };
+        let config = Config::settle(options, Options::default()).unwrap();
+        let node = Node::start(&config).await.unwrap();
+        for _ in 0..500 {
+            if node.is_ready() {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        let router = super::router(node.clone(), &config);
+        Edge { router, node, _directory: Arc::new(directory) }
+    }
+
+    async fn send(&self, line: &str, headers: &[(&str, &str)], body: &str) -> Reply {
+        let (method, uri) = line.split_once(' ').unwrap();
+        let mut request = http::Request::builder().method(method).uri(uri);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let mut request = request.body(Body::from(body.to_owned())).unwrap();
+        let origin = Origin { remote_addr: "192.0.2.7".to_owned(), hops: 0 };
+        request.extensions_mut().insert(origin);
+        let (parts, body) = self.router.clone().oneshot(request).await.unwrap().into_parts();
+        let body = to_bytes(body, 64 << 20).await.unwrap();
+        let body = String::from_utf8_lossy(&body).into_owned();
+        Reply { status: parts.status.as_u16(), headers: parts.headers, body }
+    }
+
+    async fn ask(&self, line: &str) -> Reply {
+        self.send(line, &[], "").await
+    }
+
+    async fn bucket(&self, form: &str) {
+        assert_eq!(self.send("POST /", &[], form).await.status, 201, "{form}");
+    }
+}
+
+const JSON: (&str, &str) = ("accept", "application/json");
+
+fn bearer(key: &str) -> (&'static str, String) {
+    ("authorization", format!("Bearer {key}"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_from_its_first_to_its_last_value() {
+    let edge = Edge::start(Options::default()).await;
+    edge.bucket("id=b").await;
+    assert_eq!(edge.ask("GET /b/a/b:c").await.brief(), "404 no such key: a/b:c\n");
+
+    let form = [("content-type", "application/x-www-form-urlencoded")];
+    let set = edge.send("PUT /b/a/b:c?cache=1", &form, "x=1&y").await;
+    assert_eq!((set.brief().as_str(), set.header("x-kvdb-applied")), ("200 ", "yes"));
+    let tag = set.header("etag").to_owned();
+    assert_eq!(tag, format!("\"{}\"", set.header("x-kvdb-revision")));
+
+    let got = edge.ask("GET /b/a%2Fb:c").await;
+    assert_eq!(got.brief(), "200 x=1&y");
+    assert_eq!(got.header("content-type"), "text/plain");
+    assert_eq!((got.header("etag"), got.header("cache-control")), (tag.as_str(), "no-store"));
+    assert_eq!(got.header("access-control-allow-origin"), "*");
+    assert_eq!(got.header("x-kvdb-applied"), "", "a read changes nothing");
+
+    let same = edge.send("GET /b/a/b:c", &[("if-none-match", &tag)], "").await;
+    assert_eq!((same.brief().as_str(), same.header("etag")), ("304 ", tag.as_str()));
+    let head = edge.ask("HEAD /b/a/b:c").await;
+    assert_eq!((head.brief().as_str(), head.header("content-length")), ("200 ", "5"));
+
+    let deleted = edge.ask("DELETE /b/a/b:c").await;
+    assert_eq!((deleted.status, deleted.header("x-kvdb-applied")), (200, "yes"));
+    assert_eq!(edge.ask("DELETE /b/a/b:c").await.status, 200);
+    assert_eq!(edge.ask("HEAD /b/a/b:c").await.status, 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn types_conditions_and_counters() {
+    let edge = Edge::start(Options::default()).await;
+    edge.bucket("id=b").await;
+    edge.send("POST /b/page", &[("content-type", "text/html")], "<p>").await;
+    let page = edge.ask("GET /b/page").await;
+    assert_eq!(page.header("content-type"), "text/html");
+
+    let tag = page.header("etag");
+    let taken = edge.send("PUT /b/page", &[("if-none-match", "*")], "2").await;
+    assert_eq!((taken.status, taken.header("x-kvdb-applied")), (412, "no"));
+    assert_eq!(edge.send("PUT /b/page", &[("if-match", "\"1\"")], "2").await.status, 412);
+    assert_eq!(edge.send("PUT /b/page", &[("if-match", tag)], "2").await.status, 200);
+    assert_eq!(edge.send("PUT /b/new", &[("if-match", "*")], "2").await.status, 412);
+
+    for (by, sum) in [("+5", "200 5"), ("-2", "200 3"), ("0.5", "200 3.5")] {
+        assert_eq!(edge.send("PATCH /b/n", &[], by).await.brief(), sum);
+    }
+    let refused = edge.send("PATCH /b/n", &[], "many").await;
+    assert_eq!((refused.status, refused.header("x-kvdb-applied")), (400, "no"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn buckets_and_who_may_what() {
+    let edge = Edge::start(Options::default()).await;
+    let made = edge.ask("POST /").await;
+    assert_eq!((made.status, made.body.len()), (201, 22));
+    assert_eq!(made.header("x-kvdb-applied"), "yes");
+    let chosen = edge.send("POST /", &[JSON], "id=b&secret_key=s&write_key=w").await;
+    assert_eq!(chosen.brief(), r#"201 {"id":"b"}"#);
+    assert_eq!(edge.send("POST /", &[], "id=b").await.status, 409);
+    assert_eq!(edge.send("POST /", &[], "id=metrics").await.status, 400);
+
+    let status = async |line: &str, key: &str| {
+        let (name, value) = bearer(key);
+        edge.send(line, &[(name, &value)], "1").await.status
+    };
+    assert_eq!(edge.send("PUT /b/k", &[], "1").await.status, 403);
+    assert_eq!(status("PUT /b/k", "wrong").await, 401);
+    assert_eq!(status("PUT /b/k", "w").await, 200);
+    assert_eq!(edge.send("PUT /b/k?key=w", &[], "1").await.status, 200);
+    assert_eq!(edge.ask("GET /b/k").await.brief(), "200 1");
+    assert_eq!(edge.ask("GET /b/").await.status, 403);
+    assert_eq!(status("GET /b/", "w").await, 403);
+    assert_eq!(edge.ask("GET /b/?access_token=s").await.brief(), "200 k\n");
+    assert_eq!(edge.ask("GET /none/k").await.brief(), "404 no such bucket: none\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_admin_creates_buckets_where_it_says_so() {
+    let options = Options {
+        admin_key: Some("A".parse().unwrap()),
+        create_buckets: Some(CreateBuckets::Admin),
+        ..Options::default()
+    };
+    let edge = Edge::start(options).await;
+    assert_eq!(edge.send("POST /", &[], "id=b").await.status, 401);
+    assert_eq!(edge.send("POST /", &[("authorization", "Bearer B")], "id=b").await.status, 403);
+    assert_eq!(edge.send("POST /", &[("authorization", "Bearer A")], "id=b").await.status, 201);
+    assert_eq!(edge.ask("POST /-/cluster/snapshot").await.status, 401);
+    let promoted = edge.send("POST /-/cluster/members/9/promote", &[], "").await;
+    assert_eq!((promoted.status, promoted.header("x-kvdb-applied")), (401, "no"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn errors_say_what_became_of_the_call() {
+    let edge = Edge::start(Options::default()).await;
+    edge.bucket("id=b").await;
+    let json = edge.send("GET /b/none", &[JSON], "").await;
+    assert_eq!(
+        json.brief(),
+        r#"404 {"error":{"code":"key_not_found","message":"no such key: none","retryable":false,"applied":"no"}}"#
+    );
+    assert_ne!(json.header("x-kvdb-revision"), "");
+    for (line, status, allow) in [
+        ("PUT /b/", 405, "GET, HEAD, OPTIONS"),
+        ("GET /", 405, "POST, OPTIONS"),
+        ("PATCH /b/scripts/s", 405, "GET, HEAD, PUT, POST, DELETE, OPTIONS"),
+        ("POST /b", 404, ""),
+        ("PUT /b/k?ttl=5", 400, ""),
+        ("PUT /b/%zz", 400, ""),
+    ] {
+        let reply = edge.ask(line).await;
+        assert_eq!((reply.status, reply.header("allow")), (status, allow), "{line}");
+        let mutates = !line.starts_with("GET");
+        assert_eq!(reply.header("x-kvdb-applied") == "no", mutates, "{line}");
+        assert_eq!(reply.header("cache-control"), "no-store");
+    }
+    let large = "x".repeat((1 << 20) + 1);
+    let large = edge.send("PUT /b/k", &[], &large).await;
+    assert_eq!(large.brief(), "413 a value is limited to 1048576 bytes\n");
+    let keyed = edge.send("PUT /b/k", &[("idempotency-key", "1")], "v").await;
+    assert_eq!(keyed.status, 400);
+    assert_eq!(edge.ask("GET /b/k").await.status, 404, "nothing was written");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_preflight_is_answered_whatever_is_behind() {
+    let edge = Edge::start(Options::default()).await;
+    let asks = [("origin", "http://a"), ("access-control-request-method", "PATCH")];
+    let reply = edge.send("OPTIONS /none/k?kvdb_ticket=n", &asks, "").await;
+    assert_eq!(reply.status, 204);
+    assert!(reply.header("access-control-allow-methods").contains("PATCH"));
+    assert!(reply.header("access-control-allow-headers").contains("Authorization"));
+    assert!(reply.header("access-control-expose-headers").contains("X-Kvdb-Applied"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn scripts_from_upload_to_removal() {
+    let edge = Edge::start(Options::default()).await;
+    edge.bucket("id=b").await;
+    let source = "kvdb.say(kvdb.var.name, ' ', kvdb.var.remote_addr) kvdb.incr('runs', 1)";
+    let put = edge.send("PUT /b/scripts/hello", &[], source).await;
+    assert_eq!((put.status, put.body.as_str()), (200, put.header("x-kvdb-revision")));
+    let bad = edge.send("PUT /b/scripts/hello", &[], "kvdb.say(").await;
+    assert_eq!((bad.status, bad.header("x-kvdb-applied")), (400, "no"));
+
+    let run = edge.ask("GET /b/scripts/hello?name=query&remote_addr=x").await;
+    assert_eq!(run.brief(), "200 query 192.0.2.7\n");
+    assert_eq!(run.header("x-kvdb-applied"), "yes");
+    let form = [("content-type", "application/x-www-form-urlencoded")];
+    let run = edge.send("POST /b/scripts/hello?name=query", &form, "name=form").await;
+    assert_eq!(run.brief(), "200 form 192.0.2.7\n");
+    assert_eq!(edge.ask("GET /b/runs").await.brief(), "200 2");
+
+    assert_eq!(edge.ask("GET /b/scripts/hello?source").await.body, source);
+    assert!(edge.ask("GET /b/scripts/").await.body.starts_with("hello version="));
+    assert_eq!(edge.ask("DELETE /b/scripts/hello").await.status, 200);
+    let gone = edge.ask("GET /b/scripts/hello").await;
+    assert_eq!(gone.brief(), "404 no such script: hello\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ticket_is_good_once_and_for_its_own_call() {
+    let edge = Edge::start(Options::default()).await;
+    edge.bucket("id=b&write_key=w").await;
+    let (name, key) = bearer("w");
+    let source = "kvdb.print(kvdb.set('k', 'v') or 'stored')";
+    edge.send("PUT /b/scripts/s", &[(name, &key)], source).await;
+
+    let ticket = async || {
+        let name = crate::kv::BucketName::parse("b").unwrap();
+        let credential = crate::kv::Credential::new("w");
+        let issued = edge.node.issue_ticket(&name, "GET", "/b/scripts/s?a=1", &credential).await;
+        issued.unwrap()
+    };
+    let nonce = ticket().await;
+    let good = edge.ask(&format!("GET /b/scripts/s?a=1&kvdb_ticket={nonce}")).await;
+    assert_eq!(good.brief(), "200 stored");
+    let again = edge.ask(&format!("GET /b/scripts/s?a=1&kvdb_ticket={nonce}")).await;
+    assert_eq!((again.status, again.header("x-kvdb-applied")), (401, "no"));
+    let other = edge.ask(&format!("GET /b/scripts/s?a=2&kvdb_ticket={}", ticket().await)).await;
+    assert_eq!(other.status, 401);
+    let without = edge.ask("GET /b/scripts/s?a=1").await;
+    assert!(without.body.contains("write"), "{}", without.body);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_and_standing() {
+    let edge = Edge::start(Options::default()).await;
+    crate::metrics::install().unwrap();
+    assert_eq!(edge.ask("GET /livez").await.brief(), "200 ok\n");
+    assert_eq!(edge.ask("GET /readyz").await.brief(), "200 ok\n");
+    assert!(edge.ask("GET /metrics").await.body.contains("kvdb_raft_is_leader 1"));
+    assert!(edge.ask("GET /-/cluster").await.body.contains(r#""state":"leader""#));
+    edge.bucket("id=b").await;
+    assert!(edge.ask("GET /-/digest").await.body.contains(r#""name":"b""#));
+    edge.node.begin_shutdown();
+    assert_eq!(edge.ask("GET /readyz").await.status, 503);
+    assert_eq!(edge.ask("GET /livez").await.status, 200);
+}
