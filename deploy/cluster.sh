@@ -24,6 +24,8 @@ examples=deploy/examples
 order=(hello print redirect status header exit set get incr delete list scope counter)
 bucket=demo
 admin_key=admin
+# Our own lines. The libraries warn again and again of a peer that is down, which we see ourselves.
+filter=error,kvdb=info
 # How long a cluster may take to be ready, a node to stop, a new leader to be found; milliseconds.
 ready_max=30000
 stop_max=15000
@@ -82,10 +84,10 @@ runs() { pid_of "$1" >/dev/null; }
 start_node() {
     local n=$1
     [ -x "$bin" ] || die "no binary at '$bin': run this by make"
-    KVDB_CLUSTER_SECRET=local KVDB_ADMIN_KEY=$admin_key \
+    NO_COLOR=1 KVDB_CLUSTER_SECRET=local KVDB_ADMIN_KEY=$admin_key \
         setsid "$bin" start --node-id "$n" --data "$PWD/$dir/n$n" \
         --listen "127.0.0.1:$((client_base + n))" --peer-listen "127.0.0.1:$((peer_base + n))" \
-        --join "$join" </dev/null >>"$(log "$n")" 2>&1 9>&- &
+        --join "$join" --log "$filter" </dev/null >>"$(log "$n")" 2>&1 9>&- &
     echo $! >"$dir/n$n.pid"
     disown
 }
@@ -171,11 +173,14 @@ wait_ready() {
 # Calls a URL; sets `status`, `location` and `body`.
 call() {
     local out
-    # A redirect that is not followed makes curl fail, and still tell the status.
-    out=$(ask -w '\n%{http_code} %{redirect_url}' "$@" || true)
+    # A redirect that is not followed makes curl fail, and still tell what was answered.
+    out=$(ask -D "$dir/headers" -w '\n%{http_code}' "$@" || true)
+    status=${out##*$'\n'}
     body=${out%$'\n'*}
     body=${body%$'\n'}
-    read -r status location <<<"${out##*$'\n'}" || true
+    location=""
+    # Of several answers, the last is the one.
+    case "$status" in 3*) location=$(sed -n 's/^[Ll]ocation: \([^\r]*\).*/\1/p' "$dir/headers" | tail -n 1) ;; esac
 }
 
 prepare_bucket() {
@@ -205,7 +210,7 @@ show_answer() {
             printf '  %18s%s\n' '' "$line"
         fi
         first=0
-    done <<<"$body${location:+ → $location}"
+    done <<<"$body${location:+to $location}"
 }
 
 print_status() {
@@ -335,7 +340,7 @@ expect() {
         return
     fi
     failures=$((failures + 1))
-    printf '  %s %s\n        expected %s %q\n        answered %s %q\n' "$(tint 31 FAIL:)" "$what" \
+    printf '  %s  %s\n        expected %s %q\n        answered %s %q\n' "$(tint 31 FAIL:)" "$what" \
         "$want_status" "$pattern" "$status" "$body"
 }
 
@@ -344,9 +349,9 @@ check_example() {
     local n=$1 name=$2 turn=$3 nl=$'\n'
     run_example "$n" "$name"
     case "$name" in
+        redirect) body=$location; expect "n$n $name" 302 "https://example.com/" ;;
         hello)    expect "n$n $name" 200 "Hello world" ;;
         print)    expect "n$n $name" 200 "Hello, world!${nl}Hello, world!" ;;
-        redirect) expect "n$n $name" 302 "" ;;
         status)   expect "n$n $name" 500 "" ;;
         header)   expect "n$n $name" 200 "<h1>Hello, world!</h1>" ;;
         exit)     expect "n$n $name" 403 "" ;;
@@ -398,7 +403,7 @@ check_failover() {
     done
     expect "30 more increments, 33 in all" 200 33
     kill_leader
-    next=$((victim % 3 + 1))
+    next=$((victim % ${#nodes[@]} + 1))
     # A try that broke off may have counted: at most that many.
     until call --max-time 1 -L -X POST "$(url "$next")/$bucket/scripts/counter"
           tries=$((tries + 1)); [ "$status" = 200 ]; do
