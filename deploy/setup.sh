@@ -1,12 +1,15 @@
 #!/usr/bin/env bash
-# Installs what a fresh Debian lacks and builds RocksDB once. Idempotent; quiet when nothing is to do.
+# Installs what a fresh Debian lacks and builds RocksDB once. Idempotent; silent when nothing is to do.
 #
 # RocksDB is some 340 C++ files: half an hour on two cores by its crate's build script, about eight
 # minutes as a CMake unity build. So the same vendored sources are built once per machine, outside
 # the checkout, and the crate links the archive (ROCKSDB_LIB_DIR, ROCKSDB_STATIC).
 #
 # usage: deploy/setup.sh            set up
-#        deploy/setup.sh --env      print what the Makefile exports, and do nothing else
+#        deploy/setup.sh --env      print what cargo needs in its environment, and do nothing else
+#
+# environment: KVDB_CACHE           where RocksDB and the target directory are kept (~/.cache/kvdb)
+#              CARGO_TARGET_DIR     another target directory
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -16,6 +19,7 @@ lib_dir="$cache/rocksdb-$version-1"   # raise the last digit when the flags belo
 
 if [ "${1:-}" = --env ]; then
     echo "ROCKSDB_LIB_DIR=$lib_dir"
+    echo "ROCKSDB_STATIC=1"
     echo "CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$cache/target}"
     exit 0
 fi
@@ -23,63 +27,95 @@ fi
 say() { printf 'setup: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
 
+# Whether one of the paths, which may have been wildcards, is there.
+any() {
+    local path
+    for path in "$@"; do
+        [ -e "$path" ] && return 0
+    done
+    return 1
+}
+
 install_packages() {
-    local missing=()
+    local missing=() sudo=()
     command -v g++   >/dev/null || missing+=(g++)
     command -v cmake >/dev/null || missing+=(cmake)
     command -v ninja >/dev/null || missing+=(ninja-build)
     command -v curl  >/dev/null || missing+=(curl)
-    [ -f /usr/include/lz4.h ]  || missing+=(liblz4-dev)
-    [ -f /usr/include/zstd.h ] || missing+=(libzstd-dev)
-    # libclang is what bindgen reads RocksDB's C header with.
-    ls /usr/lib/*/libclang*.so* /usr/lib/llvm-*/lib/libclang*.so* 2>/dev/null | grep -q 'libclang[-.]' \
-        && ls -d /usr/lib/llvm-*/lib/clang/*/include /usr/lib/clang/*/include >/dev/null 2>&1 \
-        || missing+=(libclang-dev)
+    any /usr/include/lz4.h      || missing+=(liblz4-dev)
+    any /usr/include/zstd.h     || missing+=(libzstd-dev)
+    # libclang, with clang's own headers, is what bindgen reads RocksDB's C header with.
+    { any /usr/lib/*/libclang[-.]*so* /usr/lib/llvm-*/lib/libclang[-.]*so* \
+        && any /usr/lib/llvm-*/lib/clang/*/include /usr/lib/clang/*/include; } || missing+=(libclang-dev)
     [ ${#missing[@]} -eq 0 ] && return
     command -v apt-get >/dev/null || die "install these first, then run again: ${missing[*]}"
+    if [ "$(id -u)" != 0 ]; then
+        command -v sudo >/dev/null || die "as root, install these, then run again: ${missing[*]}"
+        sudo=(sudo)
+    fi
     say "installing ${missing[*]}"
-    local sudo=""
-    [ "$(id -u)" = 0 ] || sudo=sudo
-    $sudo apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+    "${sudo[@]}" apt-get update -qq
+    "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive \
+        apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 }
 
 need_rust() {
     command -v cargo >/dev/null && return
-    die "Rust 1.88 or later is needed (Debian's own is older): install it with rustup, then run again"
+    die "Rust 1.89 or later is needed (Debian's own may be older): install it with rustup, then run again"
+}
+
+# Where cargo unpacked the crate's sources; fetches them where it has not.
+rocksdb_sources() {
+    cargo metadata --locked --format-version 1 \
+        | sed -n 's/.*"manifest_path":"\([^"]*\/librocksdb-sys-[^"]*\)\/Cargo\.toml".*/\1\/rocksdb/p'
+}
+
+# Waits for ninja: a line that rewrites itself on a terminal, a line every half minute elsewhere.
+follow_ninja() {
+    local pid=$1 log=$2 every=15 turn=0 line
+    [ -t 2 ] && every=1
+    while kill -0 "$pid" 2>/dev/null; do
+        sleep 2
+        turn=$((turn + 1))
+        [ $((turn % every)) -eq 0 ] || continue
+        line=$(tail -c 400 "$log" | tr '\r' '\n' | sed -n 's/^\(\[[0-9]*\/[0-9]*\]\).*/\1/p' | tail -n 1)
+        if [ -t 2 ]; then printf '\rsetup: RocksDB %s ' "$line" >&2; else say "RocksDB $line"; fi
+    done
+    [ -t 2 ] && printf '\n' >&2
+    wait "$pid"
 }
 
 build_rocksdb() {
     [ -f "$lib_dir/librocksdb.a" ] && return
-    local sources build cpu=""
-    sources=$(cargo metadata --locked --format-version 1 \
-        | grep -o '"manifest_path":"[^"]*/librocksdb-sys-[^"]*/Cargo.toml"' | head -1 \
-        | sed 's/.*:"\(.*\)\/Cargo.toml"/\1\/rocksdb/')
+    local sources build cpu ninja
+    say "fetching sources"
+    sources=$(rocksdb_sources)
     [ -d "$sources" ] || die "cargo did not fetch RocksDB's sources"
     case "$(uname -m)" in x86_64) cpu=-DPORTABLE=x86-64-v2 ;; *) cpu=-DPORTABLE=1 ;; esac
     build="$cache/build-rocksdb-$version"
     mkdir -p "$build" "$lib_dir"
     exec 9>"$build/lock"
-    flock 9
+    flock -n 9 || { say "waiting for another build of RocksDB"; flock 9; }
     [ -f "$lib_dir/librocksdb.a" ] && return
     say "building RocksDB $version once (about 8 minutes on 2 cores) into $lib_dir"
     cmake -S "$sources" -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release \
         -DCMAKE_UNITY_BUILD=ON -DCMAKE_UNITY_BUILD_BATCH_SIZE=12 \
         -DWITH_TESTS=OFF -DWITH_TOOLS=OFF -DWITH_CORE_TOOLS=OFF -DWITH_BENCHMARK_TOOLS=OFF \
         -DWITH_TRACE_TOOLS=OFF -DWITH_GFLAGS=OFF -DWITH_LZ4=ON -DWITH_ZSTD=ON -DWITH_LIBURING=OFF \
-        -DROCKSDB_BUILD_SHARED=OFF -DFAIL_ON_WARNINGS=OFF -DUSE_RTTI=1 $cpu >"$build/cmake.log" 2>&1 \
-        || { tail -20 "$build/cmake.log" >&2; die "cmake failed (log: $build/cmake.log)"; }
+        -DROCKSDB_BUILD_SHARED=OFF -DFAIL_ON_WARNINGS=OFF -DUSE_RTTI=1 "$cpu" >"$build/cmake.log" 2>&1 \
+        || { tail -n 20 "$build/cmake.log" >&2; die "cmake failed (log: $build/cmake.log)"; }
     ninja -C "$build" rocksdb >"$build/ninja.log" 2>&1 &
-    local ninja=$!
-    while kill -0 $ninja 2>/dev/null; do
-        sleep 2
-        printf '\rsetup: RocksDB %s ' "$(tail -c 200 "$build/ninja.log" | tr '\r' '\n' | grep -o '\[[0-9]*/[0-9]*\]' | tail -1)" >&2
-    done
-    wait $ninja || { tail -30 "$build/ninja.log" >&2; die "RocksDB did not build (log: $build/ninja.log)"; }
-    printf '\n' >&2
+    ninja=$!
+    # A shell's background jobs do not hear Ctrl-C.
+    trap 'kill $ninja 2>/dev/null' EXIT
+    follow_ninja "$ninja" "$build/ninja.log" \
+        || { tail -n 30 "$build/ninja.log" >&2; die "RocksDB did not build (log: $build/ninja.log)"; }
+    trap - EXIT
+    # The archive appears whole or not at all.
     mv "$build/librocksdb.a" "$lib_dir/librocksdb.a.tmp"
     mv "$lib_dir/librocksdb.a.tmp" "$lib_dir/librocksdb.a"
     rm -rf "$build"
+    say "RocksDB is built"
 }
 
 install_packages

@@ -1,0 +1,124 @@
+# Everything is done through these targets; `make help` lists them. CI runs the same ones (.ci/run).
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# RocksDB is built once, and the target directory lies outside the checkout: a second clone is warm.
+# This only prints where; `make setup` does the work.
+$(foreach pair,$(shell deploy/setup.sh --env),$(eval export $(pair)))
+
+# Optimised, with the assertions that guard state: what the cluster and the tests of clusters run.
+PROFILE := test-release
+export KVDB_BIN := $(CARGO_TARGET_DIR)/$(PROFILE)/kvdb
+CLUSTER := deploy/cluster.sh
+
+.PHONY: help
+help: ## List the targets
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) \
+		| while IFS='|' read -r name what; do printf '  make %-12s %s\n' "$$name" "$$what"; done
+
+.PHONY: setup
+setup: ## Install what is missing and build RocksDB, once per machine (the others run it)
+	@deploy/setup.sh
+
+# --- Run it
+
+.PHONY: cluster
+cluster: build ## Three nodes on this machine, the examples uploaded and called; Ctrl-C stops them
+	@$(CLUSTER) up
+
+.PHONY: status
+status: ## Show the three nodes: who leads, how far each is
+	@$(CLUSTER) status
+
+.PHONY: kill-leader
+kill-leader: ## kill -9 of the leader; shows who leads next, then starts it again
+	@$(CLUSTER) kill-leader
+
+.PHONY: stop
+stop: ## Stop a cluster that was left behind
+	@$(CLUSTER) stop
+
+.PHONY: run
+run: build ## One node on 127.0.0.1:7400, data in .kvdb/single
+	@$(KVDB_BIN) start --data .kvdb/single
+
+# --- Build it
+
+.PHONY: build
+build: setup ## Build the binary that the cluster and the tests run
+	@cargo build --locked --workspace --bins --profile $(PROFILE)
+
+.PHONY: release
+release: setup ## Build the binary to ship, and say where it is
+	@cargo build --locked --workspace --bins --release
+	@echo "$(CARGO_TARGET_DIR)/release/kvdb"
+
+# --- Check it
+
+.PHONY: check
+check: fmt clippy docs deny tidy test ## All that CI checks; changes nothing
+
+.PHONY: fmt
+fmt: ## Is it formatted?
+	@cargo fmt --all --check
+
+.PHONY: clippy
+clippy: setup ## Lints; a warning fails
+	@cargo clippy --locked --workspace --all-targets -- -D warnings
+
+.PHONY: docs
+docs: setup ## Build the documentation; a warning fails
+	@RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps --document-private-items
+
+.PHONY: deny
+deny: ## Licences, banned crates and sources, by cargo-deny where it is installed
+	@if cargo deny --version >/dev/null 2>&1; then \
+		cargo deny --locked check --hide-inclusion-graph bans licenses sources; \
+	else \
+		echo 'deny: skipped, cargo-deny is not installed (make install-deny; takes some minutes)'; \
+	fi
+
+.PHONY: advisories
+advisories: ## Known vulnerabilities, by cargo-deny; fetches their list from the network
+	@cargo deny --locked check advisories
+
+.PHONY: install-deny
+install-deny: ## Install cargo-deny
+	@cargo install --locked cargo-deny
+
+.PHONY: tidy
+tidy: setup ## The architecture, as a test: who imports whom, how long things are
+	@cargo test --locked --workspace --profile $(PROFILE) --test tidy
+
+.PHONY: test
+test: unit cluster-test ## All tests
+
+.PHONY: unit
+unit: setup ## The tests beside the code
+	@cargo test --locked --workspace --lib --bins
+
+.PHONY: cluster-test
+cluster-test: build ## The tests of whole clusters; `make cluster-test T=failover` runs one file
+	@cargo test --locked --workspace --profile $(PROFILE) --no-fail-fast --test '$(or $(T),*)'
+
+.PHONY: smoke
+smoke: build ## A cluster end to end, a leader killed, answers checked; about half a minute
+	@$(CLUSTER) smoke
+
+# --- Change it
+
+.PHONY: fix
+fix: setup ## Format, and let clippy mend what it can
+	@cargo clippy --locked --workspace --all-targets --fix --allow-dirty --allow-staged
+	@cargo fmt --all
+
+.PHONY: golden
+golden: setup ## Rewrite what the golden scripts expect; read the difference
+	@UPDATE_GOLDENFILES=1 cargo test --locked --workspace --lib
+	@git --no-pager diff --stat
+
+.PHONY: clean
+clean: stop ## Stop the cluster and delete its data; what was built stays, other clones use it
+	@rm -rf .kvdb
