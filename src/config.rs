@@ -222,8 +222,8 @@ table! {
         /// How log lines look. Default: text.
         log_format: LogFormat = LogFormat::Text, "KVDB_LOG_FORMAT", "HOW";
         /// Which log lines are written: error, warn, info, debug, trace, or `module=level` separated
-        /// by commas. Default: info.
-        log: String = "info".to_owned(), "KVDB_LOG", "FILTER";
+        /// by commas. Default: warn,kvdb=info.
+        log: String = "warn,kvdb=info".to_owned(), "KVDB_LOG", "FILTER";
     }
 }
 

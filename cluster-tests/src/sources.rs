@@ -35,8 +35,9 @@ impl Source {
     pub fn new(path: impl Into<String>, text: impl Into<String>) -> Self {
         let text = text.into();
         let code = blank(&text);
-        let shipped = without_tests(&code);
-        Source { path: path.into(), text, code, shipped }
+        let path = path.into();
+        let shipped = if is_test(&path) { String::new() } else { without_tests(&code) };
+        Source { path, text, code, shipped }
     }
 
     /// Lines that are not compiled only for tests.
@@ -104,6 +105,14 @@ impl Source {
     fn line_of(&self, at: usize) -> usize {
         self.text.bytes().take(at).filter(|byte| *byte == b'\n').count() + 1
     }
+}
+
+/// Whether a file of the product holds nothing but tests and their helpers.
+fn is_test(path: &str) -> bool {
+    let helpers = ["tests.rs", "testing.rs", "mirror.rs"];
+    path.starts_with("src/")
+        && (path.contains("/tests/")
+            || helpers.iter().any(|name| path.ends_with(&format!("/{name}"))))
 }
 
 /// All files under a directory of the checkout, or the one file, whose names end so.

@@ -13,7 +13,7 @@ use cluster_tests::sources::{self, Source};
 /// above it in this table.
 const IMPORTS: &[(&str, &[&str])] = &[
     ("error", &[]),
-    ("metrics", &[]),
+    ("metrics", &["error"]),
     ("encoding", &["error"]),
     ("kv", &["encoding", "error"]),
     ("config", &["kv", "error"]),

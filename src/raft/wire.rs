@@ -509,5 +509,4 @@ impl From<TransferLeaderResponse> for raft::TransferLeaderResponse<TypeConfig> {
 }
 
 #[cfg(test)]
-#[path = "wire_tests.rs"]
 mod tests;

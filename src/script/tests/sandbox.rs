@@ -55,10 +55,10 @@ fn only_listed_names_are_reachable() {
 
 #[test]
 fn bytecode_is_refused() {
-    let bytecode = super::super::cache::compile("kvdb.say('hi')").unwrap();
+    let bytecode = crate::script::cache::compile("kvdb.say('hi')").unwrap();
     let source = String::from_utf8_lossy(&bytecode).into_owned();
     assert!(matches!(
-        super::super::check(&ScriptName::parse("b").unwrap(), &source),
+        crate::script::check(&ScriptName::parse("b").unwrap(), &source),
         Err(Error::Invalid(_))
     ));
     assert!(world().fails(&source).starts_with("script `test` line 1:"));
@@ -324,10 +324,10 @@ fn nested_source_does_not_overflow_the_stack() {
         [("(", ")"), ("{", "}"), ("do ", " end"), ("if 1 then ", " end"), ("f(", ")"), ("not ", "")]
     {
         let source = format!("return {}1{}", open.repeat(60_000 / open.len()), close.repeat(100));
-        assert!(super::super::check(&name, &source).is_err(), "{open}");
+        assert!(crate::script::check(&name, &source).is_err(), "{open}");
     }
     let long = format!("return {}1", "1 .. ".repeat(50_000));
-    let _ = super::super::check(&name, &long);
+    let _ = crate::script::check(&name, &long);
     let too_large = "-".repeat(300 << 10);
-    assert!(matches!(super::super::check(&name, &too_large), Err(Error::TooLarge { .. })));
+    assert!(matches!(crate::script::check(&name, &too_large), Err(Error::TooLarge { .. })));
 }
