@@ -73,10 +73,10 @@ take_turn() {
 
 # The node's process, where it runs; a number that was given to another process is not it.
 pid_of() {
-    local pid
-    pid=$(cat "$dir/n$1.pid" 2>/dev/null) || return 1
-    tr '\0' ' ' 2>/dev/null <"/proc/$pid/cmdline" | grep -q -- "--data $PWD/$dir/n$1 " || return 1
-    echo "$pid"
+    local pid line
+    pid=$(cat "$dir/n$1.pid" 2>/dev/null) && [ -r "/proc/$pid/cmdline" ] || return 1
+    line=$(tr '\0' ' ' 2>/dev/null <"/proc/$pid/cmdline") || return 1
+    [[ $line == *"--data $PWD/$dir/n$1 "* ]] && echo "$pid"
 }
 
 runs() { pid_of "$1" >/dev/null; }
@@ -88,8 +88,11 @@ start_node() {
         setsid "$bin" start --node-id "$n" --data "$PWD/$dir/n$n" \
         --listen "127.0.0.1:$((client_base + n))" --peer-listen "127.0.0.1:$((peer_base + n))" \
         --join "$join" --log "$filter" </dev/null >>"$(log "$n")" 2>&1 9>&- &
-    echo $! >"$dir/n$n.pid"
+    local pid=$!
     disown
+    echo "$pid" >"$dir/n$n.pid"
+    # For a moment the new process is still a copy of this shell, and not known as the node's.
+    until runs "$n" || ! kill -0 "$pid" 2>/dev/null; do sleep 0.01; done
 }
 
 # Waits until a process is gone; fails after so many milliseconds.
