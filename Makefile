@@ -119,6 +119,11 @@ golden: setup ## Rewrite what the golden scripts expect; read the difference
 	@UPDATE_GOLDENFILES=1 cargo test --locked --workspace --lib
 	@git --no-pager diff --stat
 
+.PHONY: reference
+reference: build ## Rewrite deploy/kvdb.toml from the table of options
+	@deploy/reference.sh >deploy/kvdb.toml.new
+	@mv deploy/kvdb.toml.new deploy/kvdb.toml
+
 .PHONY: clean
 clean: stop ## Stop the cluster and delete its data; what was built stays, other clones use it
 	@rm -rf .kvdb
