@@ -67,15 +67,29 @@ async fn check_keys(
     acked: &BTreeMap<String, String>,
     unknown: &BTreeMap<String, String>,
 ) {
-    let list = cluster.at(id, "/unique/?values=true&format=json&limit=1000000");
-    let reply = cluster.http.get(list).timeout(Duration::from_secs(60)).expect(200).await;
-    let pairs: Vec<(String, String)> = serde_json::from_slice(&reply.body).unwrap();
-    let found: BTreeMap<String, String> = pairs.into_iter().collect();
+    let found = all_pairs(cluster, id).await;
     for (key, value) in acked {
         assert_eq!(found.get(key), Some(value), "node {id}: `{key}` was acknowledged");
     }
     for (key, value) in &found {
         let written = acked.get(key).or_else(|| unknown.get(key));
         assert_eq!(written, Some(value), "node {id}: nobody can have written `{key}`");
+    }
+}
+
+/// Everything that a node lists, page by page.
+async fn all_pairs(cluster: &Cluster, id: u64) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    loop {
+        // The smallest key after the last one found.
+        let start = found.last_key_value().map_or(String::new(), |(key, _)| format!("{key}%00"));
+        let path = format!("/unique/?values=true&format=json&limit=50000&start={start}");
+        let call = cluster.http.get(cluster.at(id, &path)).timeout(Duration::from_secs(60));
+        let reply = call.expect(200).await;
+        let pairs: Vec<(String, String)> = serde_json::from_slice(&reply.body).unwrap();
+        if pairs.is_empty() {
+            return found;
+        }
+        found.extend(pairs);
     }
 }

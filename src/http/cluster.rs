@@ -35,10 +35,14 @@ pub(super) fn check_admin(edge: &Edge, call: &Call) -> Result<()> {
     if edge.node.is_admin(&credential) {
         return Ok(());
     }
-    if credential.is_none() {
-        return Err(Error::Unauthorized("the admin key is missing".to_owned()));
+    if !edge.node.has_admin_key() {
+        let none = "nobody may: the node was started without --admin-key";
+        return Err(Error::Forbidden(none.to_owned()));
     }
-    Err(Error::Forbidden("this needs the admin key".to_owned()))
+    if credential.is_none() {
+        return Err(Error::Forbidden("the admin key is missing".to_owned()));
+    }
+    Err(Error::Unauthorized("the credential is not the admin key".to_owned()))
 }
 
 /// A change of the membership, made on the leader.

@@ -294,7 +294,7 @@ struct Listing {
     values: bool,
 }
 
-fn list(host: &Host, lua: &Lua, (prefix, options): (Value, Value)) -> mlua::Result<(Value, Value)> {
+fn list(host: &Host, lua: &Lua, (prefix, options): (Value, Value)) -> mlua::Result<MultiValue> {
     let prefix = match &prefix {
         Value::Nil => Bytes::new(),
         prefix => host.string(lua, "list", 1, prefix)?,
@@ -307,7 +307,7 @@ fn list(host: &Host, lua: &Lua, (prefix, options): (Value, Value)) -> mlua::Resu
     }
     let found = lua.create_table()?;
     collect(host, lua, listing, &found)?;
-    Ok((Value::Table(found), Value::Nil))
+    value_or_error(lua, Ok(Value::Table(found)))
 }
 
 fn list_prefix(session: &Session, prefix: Bytes, values: bool) -> Result<Bytes> {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use mlua::{FromLuaMulti, Function, IntoLuaMulti, Lua, LuaString, Table, Value};
+use mlua::{FromLuaMulti, Function, IntoLuaMulti, Lua, LuaString, MultiValue, Table, Value};
 
 use super::budget::Budget;
 use super::random::Random;
@@ -173,15 +173,16 @@ pub(super) fn lua_string(lua: &Lua, text: impl AsRef<[u8]>) -> mlua::Result<Valu
     lua.create_string(text).map(Value::String)
 }
 
-/// A value and no error, or no value and the error.
+/// A value alone, so that `kvdb.say(f(x))` prints nothing more; or no value and the error.
 pub(super) fn value_or_error(
     lua: &Lua,
     result: std::result::Result<Value, String>,
-) -> mlua::Result<(Value, Value)> {
-    match result {
-        Ok(value) => Ok((value, Value::Nil)),
-        Err(error) => Ok((Value::Nil, lua_string(lua, error)?)),
-    }
+) -> mlua::Result<MultiValue> {
+    let results = match result {
+        Ok(value) => vec![value],
+        Err(error) => vec![Value::Nil, lua_string(lua, error)?],
+    };
+    Ok(MultiValue::from_vec(results))
 }
 
 /// The text of a field name; `None` where it is no string.

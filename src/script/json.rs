@@ -15,7 +15,7 @@ use std::fmt;
 use std::io::Write;
 use std::rc::Rc;
 
-use mlua::{Lua, Table, Value};
+use mlua::{Lua, MultiValue, Table, Value};
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
 use super::host::{Host, bad_argument, function, lua_string, value_or_error};
@@ -58,7 +58,7 @@ pub(super) fn table(lua: &Lua, host: &Rc<Host>) -> mlua::Result<Table> {
     Ok(json)
 }
 
-fn decode(host: &Host, lua: &Lua, array_mt: &Table, text: &Value) -> mlua::Result<(Value, Value)> {
+fn decode(host: &Host, lua: &Lua, array_mt: &Table, text: &Value) -> mlua::Result<MultiValue> {
     let Value::String(text) = text else {
         return Err(bad_argument(lua, "json.decode", 1, "string", text));
     };
