@@ -210,11 +210,11 @@ table! {
         /// Threads that run scripts and writes; each has Lua machines of its own. Default: the
         /// number of processors.
         executor_threads: usize = processors(), "KVDB_EXECUTOR_THREADS", "N";
-        /// How often a leader shows that it lives, in milliseconds. Default: 200.
-        heartbeat_ms: u64 = 200, "KVDB_HEARTBEAT_MS", "MS";
-        /// Silence of the leader after which a node stands for election, in milliseconds; each
-        /// draws its own between this and twice this. Default: 1000.
-        election_ms: u64 = 1000, "KVDB_ELECTION_MS", "MS";
+        /// How often a leader shows that it lives, in milliseconds. Default: 100.
+        heartbeat_ms: u64 = 100, "KVDB_HEARTBEAT_MS", "MS";
+        /// How long a silent leader is respected, in milliseconds. A node stands for election after
+        /// one and a half times to twice this, each at its own moment. Default: 800.
+        election_ms: u64 = 800, "KVDB_ELECTION_MS", "MS";
         /// Applied entries after which a snapshot is taken. Default: 500000.
         snapshot_entries: u64 = 500_000, "KVDB_SNAPSHOT_ENTRIES", "N";
         /// Entries kept in the log behind a snapshot, for followers that were away. Default: 200000.
@@ -222,8 +222,8 @@ table! {
         /// How log lines look. Default: text.
         log_format: LogFormat = LogFormat::Text, "KVDB_LOG_FORMAT", "HOW";
         /// Which log lines are written: error, warn, info, debug, trace, or `module=level` separated
-        /// by commas. Default: warn,kvdb=info.
-        log: String = "warn,kvdb=info".to_owned(), "KVDB_LOG", "FILTER";
+        /// by commas. Default: error,kvdb=info.
+        log: String = "error,kvdb=info".to_owned(), "KVDB_LOG", "FILTER";
     }
 }
 

@@ -9,6 +9,8 @@ use tokio::task::JoinSet;
 use crate::http::Outcome;
 use crate::wire::Wire;
 
+/// Refusals of one client before its load is taken for one that cannot succeed.
+const REFUSALS_MAX: u64 = 2000;
 /// How long a client pauses before it goes to another node, so that it does not spin on a dead one.
 const PAUSE: Duration = Duration::from_millis(10);
 /// Reasons that the account keeps, for the failure message.
@@ -185,6 +187,8 @@ impl Shared {
                     continue;
                 }
                 Outcome::Refused(reason) => {
+                    // What is refused for ever would be sent for ever.
+                    assert!(account.refused < REFUSALS_MAX, "refused again and again: {reason}");
                     self.budget.fetch_add(1, Ordering::Relaxed);
                     account.refused += 1;
                     account.note(reason);

@@ -10,11 +10,11 @@ use cluster_tests::load::{Load, Request};
 use cluster_tests::scenario::Scenario;
 
 const SCRIPT: &str = r#"
-local err = kvdb.incr(kvdb.var.key, 1)
+local err = kvdb.incr(kvdb.var.counter, 1)
 if err then
   kvdb.abort(400, err)
 end
-local value = kvdb.get(kvdb.var.key)
+local value = kvdb.get(kvdb.var.counter)
 kvdb.print(value)
 "#;
 
@@ -27,7 +27,7 @@ const SPEEDUP: f64 = 20.0;
 fn increment(key: &'static str) -> impl Fn(u64) -> Request + Send + Sync + 'static {
     move |_| Request {
         method: "POST",
-        path: format!("/counter/scripts/add?key={key}"),
+        path: format!("/counter/scripts/add?counter={key}"),
         body: String::new(),
     }
 }

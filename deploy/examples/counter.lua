@@ -1,5 +1,5 @@
 -- Counts calls: the key is the parameter `key`, or "counter".
-local err, value = kvdb.incr(kvdb.var.key or "counter", 1)
+local err, value = kvdb.incr(kvdb.var.counter or "counter", 1)
 if err then
   kvdb.status = 400
   kvdb.say("error incrementing: " .. err)

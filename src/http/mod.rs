@@ -210,7 +210,7 @@ async fn dispatch_own(edge: &Edge, call: &Call, payload: &mut Payload, target: &
         Target::Readyz if reads => Ok(health::ready(edge)),
         Target::Metrics if reads => Ok(health::render(edge)),
         Target::Cluster if reads => cluster::status(edge),
-        Target::Digest if reads => cluster::digest(edge).await,
+        Target::Digest if reads => cluster::digest(edge, &call).await,
         Target::Snapshot if call.method == Method::POST => cluster::snapshot(edge, call).await,
         Target::Members | Target::Member(_) | Target::Promote(_) | Target::Leader
             if call.method == cluster::method(target) =>

@@ -54,7 +54,7 @@ async fn join_or_found(node: &Node, addresses: &[String]) -> Result<()> {
     let mut missing = None;
     for address in addresses {
         match node.links().ask::<_, Hello>(address, "/peer/hello", &()).await {
-            Ok(hello) if hello.cluster_id.is_some() => match ask_to_join(node, address).await {
+            Ok(hello) if hello.cluster_id.is_some() => match ask_to_join(node, &hello).await {
                 Ok(()) => return Ok(()),
                 Err(error @ Error::Conflict(_)) => return Err(error),
                 Err(error) => missing = Some(error),
@@ -83,8 +83,9 @@ fn add_distinct(fresh: &mut BTreeMap<NodeId, Hello>, address: &str, hello: Hello
     }
 }
 
-/// Asks a node to be admitted to its cluster.
-async fn ask_to_join(node: &Node, address: &str) -> Result<()> {
+/// Asks to be admitted to the cluster of a member: its leader, where the member knows one.
+async fn ask_to_join(node: &Node, member: &Hello) -> Result<()> {
+    let address = member.leader_addr.as_ref().unwrap_or(&member.peer_addr);
     let cluster_id: String = node.links().ask(address, "/peer/join", &hello(node)).await?;
     adopt(node, &cluster_id, false)?;
     tracing::info!(cluster_id, "joined as a learner; `kvdb cluster promote` makes it a voter");
@@ -155,6 +156,7 @@ pub(super) fn hello(node: &Node) -> Hello {
         cluster_id: identity.cluster_id().map(str::to_owned),
         peer_addr: node.peer_addr().to_owned(),
         url: node.url().to_owned(),
+        leader_addr: node.leader_addr(),
     }
 }
 

@@ -33,6 +33,8 @@ pub(super) struct Hello {
     pub(super) cluster_id: Option<String>,
     pub(super) peer_addr: String,
     pub(super) url: String,
+    /// Where the leader listens to peers, as far as this node knows.
+    pub(super) leader_addr: Option<String>,
 }
 
 /// What the leader answers a follower that wants to serve a read.

@@ -224,6 +224,12 @@ impl Node {
         }
     }
 
+    /// Where the leader listens to peers, whether that is this node or another.
+    fn leader_addr(&self) -> Option<String> {
+        let leader = self.0.cluster.leadership().borrow().leader?;
+        self.0.cluster.member(leader).ok().map(|member| member.peer.peer_addr)
+    }
+
     /// Who leads.
     #[must_use]
     pub fn leadership(&self) -> Leadership {

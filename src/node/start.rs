@@ -8,14 +8,14 @@ use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use super::link::Links;
+use super::link::{Hello, Links};
 use super::nature::{System, random_name};
 use super::ticket::Tickets;
 use super::{Inner, Node, join, peer};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::executor::{self, Executor, Nature};
-use crate::raft::{Cluster, LogStore, PeerIdentity, Proposer, StateMachine, Timing};
+use crate::raft::{Cluster, LogStore, MemberInfo, PeerIdentity, Proposer, StateMachine, Timing};
 use crate::script;
 use crate::storage::{DataDir, Identity, State};
 
@@ -148,7 +148,7 @@ impl Node {
             if self.0.cluster.leadership().borrow().own_term.is_none() {
                 return;
             }
-            if member.id == own || !member.voter {
+            if member.id == own || !member.voter || !self.answers(&member).await {
                 continue;
             }
             let moved = self.0.cluster.transfer_leader(member.id);
@@ -156,6 +156,11 @@ impl Node {
                 tracing::info!(to = member.id, "handed over leadership");
             }
         }
+    }
+
+    /// Whether a member is there: one that is not would be waited for in vain.
+    async fn answers(&self, member: &MemberInfo) -> bool {
+        self.links().ask_member::<_, Hello>(member, "/peer/hello", &()).await.is_ok()
     }
 
     /// Waits until leadership is handed over, stops the executor and Raft, and writes the state out so

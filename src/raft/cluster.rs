@@ -33,7 +33,8 @@ const READ_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct Timing {
     /// Between heartbeats.
     pub heartbeat_ms: u64,
-    /// Election timeouts are drawn from this to its double.
+    /// How long a silent leader is still respected; then a node waits for half to all of it once
+    /// more, drawn at random, before it stands.
     pub election_ms: u64,
     /// Entries applied between two snapshots.
     pub snapshot_entries: u64,
@@ -317,12 +318,12 @@ async fn follow_leadership(raft: Raft<StateMachine>, leadership: Arc<watch::Send
 }
 
 fn config(timing: &Timing) -> Result<openraft::Config> {
-    let election_max = timing.election_ms * 2;
     let config = openraft::Config {
         cluster_name: "kvdb".to_owned(),
         heartbeat_interval: timing.heartbeat_ms,
-        election_timeout_min: timing.election_ms,
-        election_timeout_max: election_max,
+        // openraft's lease is the upper end, and a node stands when lease and timeout are over.
+        election_timeout_min: (timing.election_ms / 2).max(timing.heartbeat_ms + 1),
+        election_timeout_max: timing.election_ms,
         // The whole of a snapshot, which may be gigabytes; a dead peer is noticed by keep-alives.
         install_snapshot_timeout: 3_600_000,
         snapshot_policy: SnapshotPolicy::LogsSinceLast(timing.snapshot_entries),
@@ -333,7 +334,7 @@ fn config(timing: &Timing) -> Result<openraft::Config> {
         max_payload_entries: 1024,
         enable_pre_vote: Some(true),
         // openraft #2080: an old leader without a quorum must not keep its followers from electing.
-        quorum_loss_probe_interval: Some(election_max * 2),
+        quorum_loss_probe_interval: Some(timing.election_ms * 2),
         // A restarted leader takes a new term: ids count up within a term and a process.
         enable_leader_restore: Some(false),
         allow_log_reversion: Some(false),

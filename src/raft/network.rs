@@ -77,7 +77,7 @@ impl Network {
 
     fn link(&self, client: &reqwest::Client, target: NodeId, peer: &Peer) -> Link {
         let (identity, client) = (Arc::clone(&self.identity), client.clone());
-        Link { identity, client, target, peer: peer.clone() }
+        Link { identity, client, target, peer: peer.clone(), refused: None, pause: Duration::ZERO }
     }
 }
 
@@ -85,7 +85,7 @@ impl RaftNetworkFactory<TypeConfig> for Network {
     type Network = Link;
 
     async fn new_client(&mut self, target: NodeId, peer: &Peer) -> Link {
-        self.link(&self.entries, target, peer)
+        Link { pause: BACKOFF, ..self.link(&self.entries, target, peer) }
     }
 
     async fn new_heartbeat_client(&mut self, target: NodeId, peer: &Peer) -> Link {
@@ -103,6 +103,10 @@ pub(crate) struct Link {
     client: reqwest::Client,
     target: NodeId,
     peer: Peer,
+    /// When a stream could not be opened last.
+    refused: Option<Instant>,
+    /// How long to wait after that: openraft's own wait is within the stream, which is not open.
+    pause: Duration,
 }
 
 impl Link {
@@ -256,9 +260,17 @@ impl RaftNetworkV2<TypeConfig> for Link {
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
     {
         Box::pin(async move {
+            if let Some(refused) = self.refused.take() {
+                tokio::time::sleep(self.pause.saturating_sub(refused.elapsed())).await;
+            }
             let waiting = Arc::new(Waiting::default());
-            let response = self.open_stream(input, Arc::clone(&waiting)).await?;
-            Ok(answers(response, waiting).boxed())
+            match self.open_stream(input, Arc::clone(&waiting)).await {
+                Ok(response) => Ok(answers(response, waiting).boxed()),
+                Err(error) => {
+                    self.refused = Some(Instant::now());
+                    Err(error)
+                }
+            }
         })
     }
 
