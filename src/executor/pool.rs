@@ -1,8 +1,11 @@
 //! The threads: buckets take turns, and long jobs move out of the way.
 //!
 //! A thread needs a place in the fast lane to take a bucket. A job that runs long gives its place back
-//! and goes on in the slow lane, so that another thread serves the other buckets. The slow lane is
+//! and goes on in the slow lane, so that a spare thread takes over the other buckets. The slow lane is
 //! bounded; where it is full, a long job is refused rather than let stop the node.
+//!
+//! Waking a thread is a system call, whether one waits or not. So it is counted who waits, and only
+//! as many threads as the fast lane has places take turns: work stays where the caches are warm.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -13,7 +16,10 @@ use crate::error::{Error, Result};
 
 pub(super) struct Pool {
     lanes: Mutex<Lanes>,
-    wake: Condvar,
+    /// For threads of the fast lane that wait for a bucket.
+    work: Condvar,
+    /// For threads that wait until somebody moves to the slow lane.
+    spare: Condvar,
     fast_max: usize,
     slow_max: usize,
 }
@@ -22,12 +28,14 @@ pub(super) struct Pool {
 struct Lanes {
     /// Buckets with something to do, each at most once.
     ready: VecDeque<Arc<Chain>>,
+    /// Threads that belong to the fast lane, and those of them that wait.
     fast: usize,
+    waiting: usize,
     slow: usize,
     stopped: bool,
 }
 
-/// Which lane a thread is in; given back by [`Pool::leave`].
+/// Which lane a thread is in when its turn ends; told to [`Pool::leave`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Lane {
     Fast,
@@ -36,7 +44,8 @@ pub(super) enum Lane {
 
 impl Pool {
     pub(super) fn new(fast_max: usize, slow_max: usize) -> Self {
-        Pool { lanes: Mutex::default(), wake: Condvar::new(), fast_max, slow_max }
+        let (work, spare) = (Condvar::new(), Condvar::new());
+        Pool { lanes: Mutex::default(), work, spare, fast_max, slow_max }
     }
 
     /// As many as can be busy at a time.
@@ -46,24 +55,38 @@ impl Pool {
 
     /// Puts a bucket at the end of the row.
     pub(super) fn schedule(&self, chain: Arc<Chain>) {
-        lock(&self.lanes).ready.push_back(chain);
-        self.wake.notify_one();
+        let mut lanes = lock(&self.lanes);
+        lanes.ready.push_back(chain);
+        let somebody_waits = lanes.waiting > 0;
+        drop(lanes);
+        if somebody_waits {
+            self.work.notify_one();
+        }
     }
 
-    /// Waits for a bucket and a place in the fast lane; `None` once stopped.
-    pub(super) fn enter(&self) -> Option<Arc<Chain>> {
+    /// Waits for a place in the fast lane; false once stopped.
+    pub(super) fn join(&self) -> bool {
+        let mut lanes = lock(&self.lanes);
+        while !lanes.stopped && lanes.fast >= self.fast_max {
+            lanes = self.spare.wait(lanes).unwrap_or_else(PoisonError::into_inner);
+        }
+        lanes.fast += 1;
+        !lanes.stopped
+    }
+
+    /// Waits for a bucket, in the fast lane; `None` once stopped.
+    pub(super) fn next(&self) -> Option<Arc<Chain>> {
         let mut lanes = lock(&self.lanes);
         loop {
             if lanes.stopped {
                 return None;
             }
-            if lanes.fast < self.fast_max
-                && let Some(chain) = lanes.ready.pop_front()
-            {
-                lanes.fast += 1;
+            if let Some(chain) = lanes.ready.pop_front() {
                 return Some(chain);
             }
-            lanes = self.wake.wait(lanes).unwrap_or_else(PoisonError::into_inner);
+            lanes.waiting += 1;
+            lanes = self.work.wait(lanes).unwrap_or_else(PoisonError::into_inner);
+            lanes.waiting -= 1;
         }
     }
 
@@ -77,24 +100,22 @@ impl Pool {
         lanes.slow += 1;
         lanes.fast -= 1;
         drop(lanes);
-        self.wake.notify_one();
+        self.spare.notify_one();
         Ok(())
     }
 
-    /// Gives the place back.
-    pub(super) fn leave(&self, lane: Lane) {
-        let mut lanes = lock(&self.lanes);
-        match lane {
-            Lane::Fast => lanes.fast -= 1,
-            Lane::Slow => lanes.slow -= 1,
+    /// Ends a turn; whether the thread is still in the fast lane, or must join it again.
+    pub(super) fn leave(&self, lane: Lane) -> bool {
+        if lane == Lane::Slow {
+            lock(&self.lanes).slow -= 1;
         }
-        drop(lanes);
-        self.wake.notify_one();
+        lane == Lane::Fast
     }
 
     pub(super) fn stop(&self) {
         lock(&self.lanes).stopped = true;
-        self.wake.notify_all();
+        self.work.notify_all();
+        self.spare.notify_all();
     }
 }
 
@@ -112,23 +133,28 @@ mod tests {
         let pool = Pool::new(1, 1);
         pool.schedule(chain(1));
         pool.schedule(chain(2));
-        assert_eq!(pool.enter().unwrap().bucket, BucketId(1));
+        assert!(pool.join());
+        assert_eq!(pool.next().unwrap().bucket, BucketId(1));
         pool.slow_down().unwrap();
         // Would wait for ever if the place were still taken.
-        assert_eq!(pool.enter().unwrap().bucket, BucketId(2));
+        assert!(pool.join());
+        assert_eq!(pool.next().unwrap().bucket, BucketId(2));
         assert!(matches!(pool.slow_down(), Err(Error::Overloaded(_))));
-        pool.leave(Lane::Slow);
+        assert!(!pool.leave(Lane::Slow));
         pool.slow_down().unwrap();
+        assert!(pool.leave(Lane::Fast));
     }
 
     #[test]
     fn stopping_wakes_everybody() {
-        let pool = Arc::new(Pool::new(1, 0));
-        let waiting = std::thread::spawn({
-            let pool = Arc::clone(&pool);
-            move || pool.enter().is_none()
-        });
+        let pool = Arc::new(Pool::new(1, 1));
+        let threads: Vec<_> = (0..2)
+            .map(|_| {
+                let pool = Arc::clone(&pool);
+                std::thread::spawn(move || !pool.join() || pool.next().is_none())
+            })
+            .collect();
         pool.stop();
-        assert!(waiting.join().unwrap());
+        assert!(threads.into_iter().all(|thread| thread.join().unwrap()));
     }
 }

@@ -28,16 +28,18 @@ const REFUSED_PAUSE: Duration = Duration::from_millis(25);
 /// The loop of an executor thread.
 pub(super) fn work(executor: &Arc<Executor>) {
     let mut vm = None;
-    while let Some(chain) = executor.pool.enter() {
-        let lane = Rc::new(Cell::new(Lane::Fast));
-        let mut turn = Turn { executor, chain: &chain, vm: &mut vm, lane: Rc::clone(&lane) };
-        turn.run();
-        let again = chain.end_turn();
-        executor.pool.leave(lane.get());
-        if again {
-            executor.pool.schedule(chain);
-        } else {
-            executor.retire(&chain);
+    while executor.pool.join() {
+        let mut in_the_fast_lane = true;
+        while in_the_fast_lane && let Some(chain) = executor.pool.next() {
+            let lane = Rc::new(Cell::new(Lane::Fast));
+            let mut turn = Turn { executor, chain: &chain, vm: &mut vm, lane: Rc::clone(&lane) };
+            turn.run();
+            if chain.end_turn() {
+                executor.pool.schedule(chain);
+            } else {
+                executor.retire(&chain);
+            }
+            in_the_fast_lane = executor.pool.leave(lane.get());
         }
     }
 }

@@ -288,7 +288,7 @@ impl Transaction {
     /// All scripts of the bucket.
     pub fn scripts(&mut self) -> Result<Vec<(Bytes, Script)>> {
         let rows = self.merged(Table::Script, b"", None, false);
-        let present = rows.filter_map(|pair| match pair {
+        let present = rows.take(TRANSACTION_READS_MAX).filter_map(|pair| match pair {
             Ok((name, Some(value))) => Some(Ok((name, value))),
             Ok((_, None)) => None,
             Err(error) => Some(Err(error)),

@@ -1,5 +1,6 @@
 //! The only clock and the only randomness of the library.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::executor::Nature;
@@ -10,8 +11,15 @@ const ALPHABET: &[u8; 58] = b"123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqr
 /// Characters of a random name: 128 bits and a few more.
 const NAME_CHARACTERS: usize = 22;
 
+/// Bytes of randomness that are fetched at a time: a seed each call would be a system call each call.
+const POOL_BYTES: usize = 4096;
+
 /// The operating system's clock and randomness.
-pub(super) struct System;
+#[derive(Default)]
+pub(super) struct System {
+    /// Randomness not used yet, taken from the end.
+    pool: Mutex<Vec<u8>>,
+}
 
 impl Nature for System {
     fn now_ms(&self) -> u64 {
@@ -20,7 +28,15 @@ impl Nature for System {
     }
 
     fn seed(&self) -> u64 {
-        u64::from_le_bytes(random_bytes())
+        let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if let Some((rest, seed)) = pool.split_last_chunk() {
+                let (left, seed) = (rest.len(), u64::from_le_bytes(*seed));
+                pool.truncate(left);
+                return seed;
+            }
+            *pool = random_bytes::<POOL_BYTES>().to_vec();
+        }
     }
 }
 
@@ -51,6 +67,13 @@ pub(super) fn random_bucket_name() -> BucketName {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn seeds_differ_beyond_one_pool() {
+        let nature = System::default();
+        let seeds: std::collections::HashSet<_> = (0..POOL_BYTES).map(|_| nature.seed()).collect();
+        assert_eq!(seeds.len(), POOL_BYTES);
+    }
 
     #[test]
     fn names_are_long_and_differ() {

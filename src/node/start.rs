@@ -45,7 +45,7 @@ impl Node {
                 .await?;
         let (ready, ready_term) = watch::channel(None);
         tokio::spawn(keep_ready_term(cluster.clone(), ready));
-        let nature: Arc<dyn Nature> = Arc::new(System);
+        let nature: Arc<dyn Nature> = Arc::new(System::default());
         let executor = Executor::start(
             settings(config),
             Arc::clone(&state),
