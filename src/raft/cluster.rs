@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ClientWriteError, ForwardToLeader, LinearizableReadError, RaftError};
@@ -25,6 +25,8 @@ type Metrics = openraft::RaftMetrics<TypeConfig>;
 
 /// How long a change of membership or leadership may take.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long a snapshot that was asked for may take before it is asked for again.
+const SNAPSHOT_RETRY: Duration = Duration::from_millis(500);
 /// Entries that a learner may lack when it becomes a voter.
 const CAUGHT_UP_ENTRIES: u64 = 1000;
 /// How long a read index may take: an election happens in less.
@@ -300,12 +302,19 @@ impl Cluster {
     /// Takes a snapshot now and purges the log behind it, whatever is usually kept.
     pub async fn snapshot(&self) -> Result<()> {
         let index = *self.state_machine.applied().borrow();
-        self.raft.trigger().snapshot().await.map_err(fatal)?;
         let covers =
             |metrics: &Metrics| metrics.snapshot.is_some_and(|snapshot| snapshot.index() >= index);
-        let taken = self.raft.wait(Some(CHANGE_TIMEOUT)).metrics(covers, "snapshot").await;
-        let metrics =
-            taken.map_err(|_| Error::Unknown("the snapshot is not taken yet".to_owned()))?;
+        let begun = Instant::now();
+        let metrics = loop {
+            // Ignored while an older one is being taken, so it is asked for until it is there.
+            self.raft.trigger().snapshot().await.map_err(fatal)?;
+            let taken = self.raft.wait(Some(SNAPSHOT_RETRY)).metrics(covers, "snapshot").await;
+            match taken {
+                Ok(metrics) => break metrics,
+                Err(_) if begun.elapsed() < CHANGE_TIMEOUT => {}
+                Err(_) => return Err(Error::Unknown("the snapshot is not taken yet".to_owned())),
+            }
+        };
         let upto = metrics.snapshot.map_or(0, |snapshot| snapshot.index());
         self.raft.trigger().purge_log(upto).await.map_err(fatal)
     }
