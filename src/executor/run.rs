@@ -192,6 +192,7 @@ impl Turn<'_> {
             Ok(found) => found,
             Err(error) => return (txn, Err(error)),
         };
+        let owner = grant.owner;
         let call = script::Call {
             name: call.name.clone(),
             script,
@@ -208,7 +209,9 @@ impl Turn<'_> {
                 Err(error) => return (txn, Err(error)),
             },
         };
-        vm.run(&call, txn, Rc::new(Stopwatch::start(self.executor, &self.lane)))
+        let watch = Rc::new(Stopwatch::start(self.executor, &self.lane));
+        let (txn, result) = vm.run(&call, txn, watch);
+        (txn, result.map_err(|error| shown(error, owner)))
     }
 
     /// Proposes what a job wrote, and lets the next one run on top of it.
@@ -245,6 +248,14 @@ impl Turn<'_> {
 pub(super) fn refuse_waiting(chain: &Chain) {
     for job in chain.take_waiting() {
         job.answer(Err(Error::NotLeader { leader: None }));
+    }
+}
+
+/// An error of a script as its caller may see it: the Lua stack is only for the owner.
+fn shown(error: Error, owner: bool) -> Error {
+    match error {
+        Error::Script { message, .. } if !owner => Error::Script { message, traceback: None },
+        other => other,
     }
 }
 
@@ -315,5 +326,22 @@ impl Watch for Stopwatch {
             self.lane.set(Lane::Slow);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_owner_sees_the_stack() {
+        let script = |traceback: Option<&str>| Error::Script {
+            message: "script `a` line 1: x".to_owned(),
+            traceback: traceback.map(str::to_owned),
+        };
+        assert_eq!(shown(script(Some("a:1")), true), script(Some("a:1")));
+        assert_eq!(shown(script(Some("a:1")), false), script(None));
+        let missing = Error::not_found(Missing::Script, "a");
+        assert_eq!(shown(missing.clone(), false), missing);
     }
 }

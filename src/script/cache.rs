@@ -1,4 +1,8 @@
 //! Compiled scripts, by digest and name: compiling costs a hundred times what running does.
+//!
+//! Compiling cannot be interrupted, so what it costs must be bounded by the source alone: the compiler
+//! inlines nothing and unrolls nothing (a few hundred bytes of functions that call each other could
+//! become a hundred megabytes), and bytecode above a limit is refused before it is loaded or kept.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -6,12 +10,15 @@ use std::rc::Rc;
 use mlua::Function;
 use mlua::chunk::Compiler;
 
+use crate::error::{Error, Result};
 use crate::kv::ScriptName;
 
 /// Scripts kept at most; beyond it the one unused longest goes.
 const ENTRIES_MAX: usize = 256;
-/// Their sources together, in bytes: code takes a few times that in a machine.
-const SOURCE_BYTES_MAX: usize = 4 << 20;
+/// Their bytecode together, in bytes: loaded code takes a few times that in a machine.
+pub(super) const CACHE_BYTES_MAX: usize = 8 << 20;
+/// The bytecode of one script, in bytes; a program takes a small multiple of its source.
+pub(super) const BYTECODE_BYTES_MAX: usize = 4 << 20;
 
 type Id = ([u8; 32], ScriptName);
 
@@ -19,7 +26,6 @@ struct Entry {
     bytecode: Rc<[u8]>,
     /// Loaded into the present machine.
     function: Option<Function>,
-    source_bytes: usize,
     used: u64,
 }
 
@@ -27,7 +33,7 @@ struct Entry {
 #[derive(Default)]
 pub(super) struct Cache {
     entries: HashMap<Id, Entry>,
-    source_bytes: usize,
+    bytes: usize,
     clock: u64,
 }
 
@@ -50,17 +56,14 @@ impl Cache {
     }
 
     /// Adds what was compiled and loaded.
-    pub(super) fn insert(&mut self, id: Id, bytecode: Rc<[u8]>, function: Function, source: usize) {
+    pub(super) fn insert(&mut self, id: Id, bytecode: Rc<[u8]>, function: Function) {
         self.clock += 1;
-        let entry =
-            Entry { bytecode, function: Some(function), source_bytes: source, used: self.clock };
-        self.source_bytes += source;
+        self.bytes += bytecode.len();
+        let entry = Entry { bytecode, function: Some(function), used: self.clock };
         if let Some(old) = self.entries.insert(id, entry) {
-            self.source_bytes -= old.source_bytes;
+            self.bytes -= old.bytecode.len();
         }
-        while self.entries.len() > ENTRIES_MAX
-            || (self.source_bytes > SOURCE_BYTES_MAX && self.entries.len() > 1)
-        {
+        while self.entries.len() > ENTRIES_MAX || self.bytes > CACHE_BYTES_MAX {
             self.evict_oldest();
         }
     }
@@ -69,7 +72,7 @@ impl Cache {
         let oldest = self.entries.iter().min_by_key(|(_, entry)| entry.used);
         let Some(id) = oldest.map(|(id, _)| id.clone()) else { return };
         if let Some(entry) = self.entries.remove(&id) {
-            self.source_bytes -= entry.source_bytes;
+            self.bytes -= entry.bytecode.len();
         }
     }
 
@@ -84,12 +87,26 @@ impl Cache {
     pub(super) fn len(&self) -> usize {
         self.entries.len()
     }
+
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+/// Refuses bytecode that is too large to load and keep.
+pub(super) fn bounded(bytecode: Vec<u8>) -> Result<Vec<u8>> {
+    if bytecode.len() > BYTECODE_BYTES_MAX {
+        return Err(Error::TooLarge { limit: "a compiled script", max: BYTECODE_BYTES_MAX as u64 });
+    }
+    Ok(bytecode)
 }
 
 /// Compiles a source. It is always taken as text: hostile bytecode could corrupt memory.
 pub(super) fn compile(source: &str) -> mlua::Result<Vec<u8>> {
     Compiler::new()
-        .set_optimization_level(2)
+        // The next level inlines calls within calls: exponential in the source.
+        .set_optimization_level(1)
         .set_debug_level(1)
         // Its fields change while a script runs, so they must not be looked up when it is loaded.
         .add_mutable_global("kvdb")

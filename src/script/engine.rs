@@ -102,13 +102,16 @@ impl Vm {
         let failed = |error| fault::script_error(call.name.as_str(), &error);
         let bytecode = match self.cache.bytecode(&id) {
             Some(bytecode) => bytecode,
-            None => cache::compile(&call.script.source).map_err(failed)?.into(),
+            None => {
+                let bytecode = cache::compile(&call.script.source).map_err(failed)?;
+                cache::bounded(bytecode)?.into()
+            }
         };
         let Some(machine) = &self.machine else {
             return Err(Error::Internal("no machine".to_owned()));
         };
         let function = machine.sandbox.load(call.name.as_str(), &bytecode).map_err(failed)?;
-        self.cache.insert(id, bytecode, function.clone(), call.script.source.len());
+        self.cache.insert(id, bytecode, function.clone());
         Ok(function)
     }
 
@@ -120,6 +123,11 @@ impl Vm {
     #[cfg(test)]
     pub(super) fn cached(&self) -> usize {
         self.cache.len()
+    }
+
+    #[cfg(test)]
+    pub(super) fn cached_bytes(&self) -> usize {
+        self.cache.bytes()
     }
 }
 

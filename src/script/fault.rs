@@ -58,9 +58,19 @@ pub(super) fn caught_text(error: &mlua::Error) -> String {
 
 /// Message and stack.
 fn parts(error: &mlua::Error) -> (String, String) {
+    let (text, traceback) = raw_parts(error);
+    (without_own_position(&text).to_owned(), traceback)
+}
+
+/// Library functions are called by the prelude: Luau puts its position before what they say.
+fn without_own_position(text: &str) -> &str {
+    position(PRELUDE, text).filter(|_| text.starts_with(PRELUDE)).map_or(text, |(_, text)| text)
+}
+
+fn raw_parts(error: &mlua::Error) -> (String, String) {
     match error {
         mlua::Error::CallbackError { traceback, cause } => {
-            (parts(cause).0, traceback.trim_start_matches("stack traceback:").to_owned())
+            (raw_parts(cause).0, traceback.trim_start_matches("stack traceback:").to_owned())
         }
         mlua::Error::RuntimeError(text) => match text.rsplit_once(TRACEBACK) {
             Some((text, traceback)) => (text.to_owned(), traceback.to_owned()),

@@ -13,6 +13,8 @@
 //!   script returned. A machine that met one is thrown away.
 //! - *No work goes unmetered.* Luau calls the interrupt in loops, calls and pattern steps. Library
 //!   functions that could run long between two interrupts are wrapped or bounded (`prelude.luau`).
+//! - *Compiling is bounded by the source.* It cannot be interrupted, so nothing is inlined, and
+//!   bytecode has a limit (`cache.rs`).
 //! - *A call is deterministic.* Time and randomness come from the transaction and the call; no text
 //!   shows an address. The exceptions are the wall clock limit, the order of `pairs` over keys
 //!   that are tables or functions, and weak tables.
@@ -112,7 +114,8 @@ pub fn check(name: &ScriptName, source: &str) -> Result<()> {
     if source.len() > SCRIPT_SOURCE_BYTES_MAX {
         return Err(Error::TooLarge { limit: "a script", max: SCRIPT_SOURCE_BYTES_MAX as u64 });
     }
-    cache::compile(source).map(drop).map_err(|error| {
+    let bytecode = cache::compile(source).map_err(|error| {
         Error::Invalid(fault::message(name.as_str(), &fault::compile_text(&error)))
-    })
+    })?;
+    cache::bounded(bytecode).map(drop)
 }

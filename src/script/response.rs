@@ -21,6 +21,9 @@ const HEADER_RESERVED: &str = "x-kvdb-";
 const HEADERS_MAX: usize = 64;
 /// Longest header value, in bytes.
 const HEADER_BYTES_MAX: usize = 8 << 10;
+/// All headers together as they are sent, in bytes: a follower that proxies takes twice that, and
+/// other headers come to them.
+const HEADERS_BYTES_MAX: usize = 8 << 10;
 /// The status codes of a redirect.
 const REDIRECTS: [u16; 5] = [301, 302, 303, 307, 308];
 
@@ -66,6 +69,18 @@ impl Response {
         if let Some(value) = value {
             self.headers.push((name.to_owned(), value));
         }
+    }
+
+    /// Sets a header; too many bytes of them end the script.
+    fn put_header(&mut self, host: &Host, name: &str, value: Option<String>) -> mlua::Result<()> {
+        self.set_header(name, value);
+        // `NAME: VALUE` and the end of the line.
+        let line = |(name, value): &(String, String)| name.len() + value.len() + 4;
+        if self.headers.iter().map(line).sum::<usize>() > HEADERS_BYTES_MAX {
+            let max = format!("{HEADERS_BYTES_MAX} bytes");
+            return Err(host.budget.fail(Error::ScriptLimit { limit: "headers", max }));
+        }
+        Ok(())
     }
 
     fn header(&self, name: &str) -> Option<&str> {
@@ -155,7 +170,7 @@ fn redirect(host: &Host, lua: &Lua, (url, code): (Value, Value)) -> mlua::Result
     };
     let response = &mut host.session()?.response;
     response.set_status(code);
-    response.set_header("location", Some(url));
+    response.put_header(host, "location", Some(url))?;
     response.ending = Some(Ending::Exit);
     Err(host.budget.stop())
 }
@@ -241,8 +256,7 @@ fn headers(lua: &Lua, host: &Rc<Host>) -> mlua::Result<Table> {
         if response.headers.len() >= HEADERS_MAX {
             return Err(raise(lua, &format!("an answer has at most {HEADERS_MAX} headers")));
         }
-        response.set_header(&name, value);
-        Ok(())
+        response.put_header(host, &name, value)
     })?;
     proxy(lua, read, write)
 }

@@ -278,8 +278,14 @@ fn search(
 
 /// The offset that Lua means by `init`.
 fn start(init: &Value, length: usize) -> usize {
-    let Value::Integer(init) = init else { return 0 };
-    match usize::try_from(*init) {
+    let init = match init {
+        Value::Integer(init) => *init,
+        // Lua cuts the fraction off.
+        #[expect(clippy::cast_possible_truncation, reason = "saturates, and NaN is 0")]
+        Value::Number(init) => *init as i64,
+        _ => return 0,
+    };
+    match usize::try_from(init) {
         Ok(init) => init.saturating_sub(1),
         Err(_) => length.saturating_sub(usize::try_from(init.unsigned_abs()).unwrap_or(usize::MAX)),
     }

@@ -501,3 +501,19 @@ fn random_numbers_follow_the_seed() {
         world().fails(bad);
     }
 }
+
+#[test]
+fn headers_are_bounded_together() {
+    let header = |bytes: usize| format!("kvdb.header['x-b'] = ('v'):rep({bytes}) ");
+    for source in [
+        header(5000) + "pcall(function() kvdb.header['x-c'] = ('v'):rep(5000) end)",
+        header(5000) + "pcall(kvdb.redirect, ('v'):rep(5000))",
+        "for i = 1, 60 do pcall(function() kvdb.header['x-' .. i] = ('v'):rep(200) end) end"
+            .to_owned(),
+    ] {
+        assert_eq!(world().limited(&source), "headers", "{source}");
+    }
+    // Replaced and removed ones do not count.
+    let replaced = header(5000).repeat(3) + "kvdb.header['x-b'] = nil " + &header(8000);
+    world().run(&replaced).result.unwrap();
+}

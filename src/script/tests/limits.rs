@@ -169,6 +169,59 @@ fn work_without_interrupts_is_bounded() {
     ran.result.unwrap();
 }
 
+/// Functions that each call the one before many times: inlining would multiply them.
+fn calls_within_calls() -> String {
+    let mut source = "local function a() q.f() q.f() q.f() q.f() q.f() end\n".to_owned();
+    for (name, before) in [('b', 'a'), ('c', 'b'), ('d', 'c'), ('e', 'd')] {
+        let calls = format!("{before}() ").repeat(9);
+        writeln!(source, "local function {name}() {calls}end").unwrap();
+    }
+    source + &"e() ".repeat(80)
+}
+
+#[test]
+fn compiling_is_bounded_by_the_source() {
+    let constants = (1..60).fold("local s0 = ('x') .. 'yyyyyyyy'\n".to_owned(), |text, i| {
+        text + &format!("local s{i} = s{0} .. s{0} .. 'z'\n", i - 1)
+    });
+    for (what, source) in [
+        ("inlining", calls_within_calls()),
+        ("constant strings", constants),
+        ("unrolling", "for i=1,9 do for i=1,9 do for i=1,9 do f() g() h() end end end ".repeat(50)),
+        ("tables", format!("return {}{}", "{{},".repeat(60), "}".repeat(60))),
+        (
+            "closures",
+            format!("local a = 1 {} a = a {}", "f(function() ".repeat(60), "end) ".repeat(60)),
+        ),
+        ("parentheses", format!("return {}1{}", "(".repeat(150), ")".repeat(150))),
+        ("interpolation", format!("local a = 'x' {}", "local a = `{a}{a}{a}` ".repeat(60))),
+        ("conditions", format!("return {}1", "if a and b or c then 2 else ".repeat(100))),
+    ] {
+        let begun = Instant::now();
+        let bytecode = crate::script::cache::compile(&source).unwrap();
+        let took = begun.elapsed();
+        assert!(bytecode.len() <= 64 * source.len() + (64 << 10), "{what}: {}", bytecode.len());
+        assert!(took < Duration::from_millis(500), "{what}: {took:?}");
+    }
+}
+
+#[test]
+fn bytecode_is_limited_and_the_cache_bounded_by_it() {
+    use crate::script::cache::{BYTECODE_BYTES_MAX, CACHE_BYTES_MAX, bounded};
+    assert!(bounded(vec![0; BYTECODE_BYTES_MAX]).is_ok());
+    let refused = bounded(vec![0; BYTECODE_BYTES_MAX + 1]);
+    assert!(matches!(refused, Err(Error::TooLarge { limit: "a compiled script", .. })));
+    let mut world = world();
+    for i in 0..80 {
+        world
+            .run(&format!("local v = {i} if x then {} end", "f(v) ".repeat(12_000)))
+            .result
+            .unwrap();
+    }
+    assert!(world.vm.cached() < 80, "{}", world.vm.cached());
+    assert!(world.vm.cached_bytes() <= CACHE_BYTES_MAX);
+}
+
 #[test]
 fn output_is_bounded() {
     assert_eq!(

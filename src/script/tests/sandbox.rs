@@ -331,3 +331,102 @@ fn nested_source_does_not_overflow_the_stack() {
     let too_large = "-".repeat(300 << 10);
     assert!(matches!(crate::script::check(&name, &too_large), Err(Error::TooLarge { .. })));
 }
+
+/// A library function takes `"1"` for 1 and any float for an integer: so must what guards it.
+#[test]
+fn coerced_arguments_pass_no_guard() {
+    for source in [
+        "table.move({}, '1', '30000000', 2)",
+        "table.move({}, 1, '3e7', 2)",
+        "table.move({}, 0/0, -2, 1)",
+        "table.move({}, -1/0, 1, 1)",
+        "table.move({}, 1, 2^33, 1)",
+        "table.move({}, 1.5, 3, 1)",
+        "table.move({}, 1, 2, 0/0)",
+        "('x'):rep('3e9')",
+        "table.create('3e8', 1)",
+        "table.unpack({}, '1', '30000000')",
+        "unpack({}, -2^31, 2^31 - 1)",
+        "table.concat({}, '', '1', '30000000')",
+        "string.format('%999d', 1)",
+        "select(-1)",
+        "utf8.codepoint(('a'):rep(2e6), '1', '2000000')",
+    ] {
+        let ran = world().run(source);
+        assert!(ran.took < Duration::from_millis(400), "{source}: {:?}", ran.took);
+        assert!(ran.result.is_err(), "{source}");
+    }
+    let moved = "kvdb.print(table.concat(table.move({1,2,3}, '2', 3, '1'), ','))";
+    assert_eq!(world().prints(moved), "2,3,3");
+    let found = "local s = ('a'):rep(70000) kvdb.print(s:find('aa', '100', true))";
+    assert_eq!(world().prints(found), "100101");
+}
+
+#[test]
+fn a_sort_can_always_be_interrupted() {
+    for source in [
+        "table.sort(table.create(1900000, 0), bit32.btest)",
+        "table.sort(table.create(1900000, 0), rawequal)",
+        "local t = {} for i = 1, 4000 do t[i] = ('x'):rep(1e6) break end
+         local s = ('x'):rep(1e6) for i = 1, 4000 do t[i] = if i % 2 == 0 then s .. 'a' else t[1] end
+         local a, b = s .. 'a', s .. 'b' for i = 1, 4000 do t[i] = if i % 3 == 0 then a else b end
+         while true do table.sort(t) end",
+    ] {
+        let mut world = World::new(Limits { fuel: u64::MAX, time_ms: 200, ..limits() });
+        let ran = world.run(source);
+        assert!(ran.took < Duration::from_millis(800), "{source}: {:?}", ran.took);
+    }
+    let sorted = "local t = {} for i = 1, 40 do t[i] = tostring(99 - i) end table.sort(t)
+        kvdb.print(t[1], t[40], ' ') table.sort(t, function(a, b) return a > b end) kvdb.print(t[1])";
+    assert_eq!(world().prints(sorted), "5998 98");
+}
+
+#[test]
+fn numbers_repeat_as_text() {
+    for (source, printed) in [
+        ("string.rep(5, 3)", "555"),
+        ("string.rep(1.5, '2')", "1.51.5"),
+        ("('ab'):rep('2')", "abab"),
+        ("('ab'):rep(-1)", ""),
+        ("('ab'):rep(0/0)", ""),
+        ("#(''):rep(1/0)", "0"),
+        ("#(('a1'):rep(1000):split(1))", "1001"),
+    ] {
+        assert_eq!(world().prints(&format!("kvdb.print({source})")), printed, "{source}");
+    }
+}
+
+#[test]
+fn no_error_shows_our_own_code() {
+    for source in [
+        "coroutine.close(coroutine.running())",
+        "coroutine.resume(1)",
+        "coroutine.wrap(1)",
+        "string.rep({}, 1)",
+        "string.rep('x')",
+        "string.rep('x', {})",
+        "string.find(nil, 'x')",
+        "string.format('%d', 'x')",
+        "string.format(nil)",
+        "string.split(('x'):rep(2000), {})",
+        "string.gsub('x', '(', '')",
+        "table.move(1, 1, 2, 3)",
+        "table.move({}, {}, 2, 3)",
+        "table.sort(1)",
+        "table.sort({1, 'a', {}})",
+        "table.sort({3, 2, 1}, 1)",
+        "os.time({})",
+        "os.date('%Q')",
+        "xpcall()",
+        "pcall()",
+    ] {
+        let message = match world().run(source).result {
+            Err(Error::Script { message, .. }) => message,
+            other => format!("{other:?}"),
+        };
+        assert!(!message.contains("[kvdb]"), "{source}: {message}");
+        let caught = "kvdb.print(select(2, pcall(function() ";
+        let caught = world().prints(&format!("{caught}{source} end)))"));
+        assert!(!caught.contains("[kvdb]"), "{source}: {caught}");
+    }
+}
