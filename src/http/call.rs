@@ -7,7 +7,7 @@ use axum::body::Body;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, EXPECT};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, EXPECT, IF_MATCH, IF_NONE_MATCH};
 use http::{HeaderMap, HeaderName, Method, request};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
@@ -81,6 +81,22 @@ impl Call {
     /// A header as text; nothing where it is absent or no text.
     pub(super) fn header(&self, name: &HeaderName) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    /// A header's values as texts. To overlook one that cannot be read could mean the contrary of what
+    /// the client asked for.
+    pub(super) fn texts(&self, name: &HeaderName) -> Result<Vec<&str>> {
+        let unreadable = |_| Error::invalid(format!("the header `{name}` is not ASCII"));
+        let values = self.headers.get_all(name).iter();
+        values.map(|value| value.to_str().map(str::trim).map_err(unreadable)).collect()
+    }
+
+    /// Fails where a condition is set on what takes none: ignored, it would not protect.
+    pub(super) fn check_unconditional(&self) -> Result<()> {
+        match [IF_MATCH, IF_NONE_MATCH].iter().find(|name| self.headers.contains_key(*name)) {
+            Some(name) => Err(Error::invalid(format!("`{name}` is not supported here"))),
+            None => Ok(()),
+        }
     }
 
     /// Who asks; judged elsewhere.

@@ -105,7 +105,7 @@ async fn handle(State(edge): State<Arc<Edge>>, request: http::Request<Body>) -> 
     let call = Call::new(parts);
     let target = Target::parse(&call.path);
     let (label, allow) = match &target {
-        Ok(target) => (target.label(), target.allow()),
+        Ok(target) => (target.label(), allow(&call, target)),
         Err(_) => ("none", ""),
     };
     let mutates = mutates(&call, target.as_ref().ok());
@@ -144,6 +144,14 @@ fn method_label(method: &Method) -> &'static str {
         Method::DELETE => "DELETE",
         Method::OPTIONS => "OPTIONS",
         _ => "other",
+    }
+}
+
+/// What could be done where something could not: a script's source has a HEAD, a run of it has none.
+fn allow(call: &Call, target: &Target) -> &'static str {
+    match target {
+        Target::Script(..) if call.method == Method::HEAD => "GET, PUT, POST, DELETE, OPTIONS",
+        target => target.allow(),
     }
 }
 
@@ -186,7 +194,8 @@ async fn dispatch(edge: &Edge, call: &Call, payload: &mut Payload, target: &Targ
         (Target::Script(bucket, name), _) if reads && call.query.flag("source") => {
             scripts::source(edge, call, bucket, name).await
         }
-        (Target::Script(bucket, name), method) if reads || method == Method::POST => {
+        // Not for HEAD: who asks for it expects that nothing runs.
+        (Target::Script(bucket, name), &Method::GET | &Method::POST) => {
             scripts::run(edge, call, payload, bucket, name).await
         }
         (Target::Script(bucket, name), &Method::PUT) => {
@@ -220,7 +229,7 @@ async fn dispatch_own(edge: &Edge, call: &Call, payload: &mut Payload, target: &
         _ => Err(Error::MethodNotAllowed(format!(
             "there is no {} here, but {}",
             call.method,
-            target.allow()
+            allow(call, target)
         ))
         .into()),
     }
