@@ -7,6 +7,7 @@
 //! - `call`: a request taken apart; who asks; its body within limits.
 //! - `leader`: run here, redirect or proxy; patience while nobody leads.
 //! - `buckets`, `keys`, `list`, `scripts`, `cluster`, `health`: one resource each.
+//! - `room`: what all requests together may take; `stall`: clients that do not read.
 //! - `answer`: responses, formats, errors.
 //!
 //! Invariants:
@@ -25,8 +26,10 @@ mod leader;
 mod list;
 mod path;
 mod query;
+mod room;
 mod scripts;
 mod serve;
+mod stall;
 mod ticket;
 
 #[cfg(test)]
@@ -50,6 +53,7 @@ pub use self::serve::serve;
 use self::answer::{APPLIED, Outcome};
 use self::call::{Call, Origin, Payload};
 use self::path::Target;
+use self::room::Room;
 use crate::api::ErrorCode;
 use crate::config::{Config, CreateBuckets, ScriptRouting};
 use crate::error::{Error, Result};
@@ -62,6 +66,7 @@ struct Edge {
     value_bytes_max: usize,
     create_buckets: CreateBuckets,
     script_routing: ScriptRouting,
+    room: Room,
 }
 
 /// The public router of a node.
@@ -71,6 +76,7 @@ pub fn router(node: Node, config: &Config) -> Router {
         value_bytes_max: config.value_bytes_max,
         create_buckets: config.create_buckets,
         script_routing: config.script_routing,
+        room: Room::default(),
     };
     Router::new().fallback(handle).with_state(Arc::new(edge))
 }
@@ -109,7 +115,11 @@ async fn handle(State(edge): State<Arc<Edge>>, request: http::Request<Body>) -> 
         Err(_) => ("none", ""),
     };
     let mutates = mutates(&call, target.as_ref().ok());
-    let mut response = match outcome(&edge, &call, target, body).await {
+    let outcome = match call.has_large_head() {
+        true => Ok(answer::large_head()),
+        false => outcome(&edge, &call, target, body).await,
+    };
+    let mut response = match outcome {
         Ok(response) => response,
         Err(failure) => {
             let mut response = answer::from_failure(&call, &failure, Some(allow));
@@ -170,7 +180,7 @@ async fn outcome(edge: &Edge, call: &Call, target: Result<Target>, body: Body) -
     if call.method == Method::OPTIONS {
         return Ok(answer::preflight(target.map_or("OPTIONS", |target| target.allow())));
     }
-    let mut payload = Payload::new(call, body);
+    let mut payload = Payload::new(call, body, edge.room.clone());
     let outcome = match target {
         Ok(target) => dispatch(edge, call, &mut payload, &target).await,
         Err(error) => Err(error.into()),
