@@ -2,6 +2,10 @@
 
 use std::process::ExitCode;
 
+/// A fifth of a loaded leader's time went into the system's allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     abort_on_panic();
     kvdb::cli::main()

@@ -190,7 +190,7 @@ impl Cluster {
 
     /// A node's digest of its own state.
     pub async fn try_digest(&self, id: u64) -> Result<Digest, String> {
-        self.try_json(id, "/-/digest").await
+        self.try_json(id, &format!("/-/digest?access_token={ADMIN_KEY}")).await
     }
 
     async fn try_json<T: serde::de::DeserializeOwned>(

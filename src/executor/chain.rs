@@ -66,6 +66,9 @@ impl Chain {
     pub(super) fn enqueue(&self, job: Job) -> Result<bool> {
         let mut inner = lock(&self.inner);
         if inner.queue.len() >= QUEUE_JOBS_MAX {
+            inner.queue.retain(|job| !job.reply.is_closed());
+        }
+        if inner.queue.len() >= QUEUE_JOBS_MAX {
             return Err(Error::Overloaded(format!("{QUEUE_JOBS_MAX} calls wait for this bucket")));
         }
         inner.queue.push_back(job);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use tokio::sync::oneshot;
 
+use super::Admitted;
 use crate::error::{Error, Result};
 use crate::kv::{Answer, BucketName, Command, Credential, Operation, PolicyRequest, ScriptName};
 use crate::script;
@@ -38,6 +39,7 @@ pub(super) struct Job {
     /// How often it ran.
     pub(super) attempts: u32,
     pub(super) reply: oneshot::Sender<Result<Answer>>,
+    pub(super) _admitted: Admitted,
 }
 
 impl Job {

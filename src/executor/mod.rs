@@ -122,14 +122,20 @@ impl Executor {
 
     /// Queues a job and waits for its answer. Dropping the future drops a job that has not begun.
     pub async fn execute(self: &Arc<Self>, bucket: BucketId, request: Request) -> Result<Answer> {
-        let _admitted = self.admit()?;
         let (reply, answer) = oneshot::channel();
+        let seed = self.nature.seed();
+        let job = Job { request, seed, attempts: 0, reply, _admitted: self.admit()? };
+        self.enqueue(bucket, job)?;
+        answer.await.unwrap_or_else(|_| Err(Error::Unknown("the executor stopped".to_owned())))
+    }
+
+    // Not within `execute`, which would hold the chain for as long as it waits, and keep it from retiring.
+    fn enqueue(&self, bucket: BucketId, job: Job) -> Result<()> {
         let chain = self.chain(bucket);
-        let job = Job { request, seed: self.nature.seed(), attempts: 0, reply };
         if chain.enqueue(job)? {
             self.pool.schedule(chain);
         }
-        answer.await.unwrap_or_else(|_| Err(Error::Unknown("the executor stopped".to_owned())))
+        Ok(())
     }
 
     /// Stops the threads once they are idle.
@@ -163,7 +169,7 @@ impl Executor {
     }
 }
 
-/// A place among the node's jobs, given back when the answer has left.
+/// A place among the node's jobs, given back when the job is gone.
 struct Admitted(Arc<Executor>);
 
 impl Drop for Admitted {

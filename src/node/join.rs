@@ -17,7 +17,6 @@ use super::link::Hello;
 use crate::error::{Error, Result};
 use crate::kv::{DIRECTORY, Row, store};
 use crate::raft::{NodeId, Peer};
-use crate::storage::Identity;
 
 /// Between two rounds of questions.
 const ROUND: Duration = Duration::from_millis(200);
@@ -27,6 +26,10 @@ const ROUNDS_PER_LINE: u32 = 25;
 /// Makes this node part of a cluster, however long that takes; returns at once where it is already.
 pub(super) async fn enter_cluster(node: &Node, addresses: &[String]) -> Result<()> {
     let identity = node.storage_identity()?;
+    if identity.founding && node.cluster().is_founded().await? {
+        // Interrupted after the last step that matters.
+        return end_founding(node);
+    }
     if identity.founding || (identity.cluster_id.is_none() && addresses.is_empty()) {
         return found(node, addresses, BTreeMap::new()).await;
     }
@@ -87,18 +90,14 @@ fn add_distinct(fresh: &mut BTreeMap<NodeId, Hello>, address: &str, hello: Hello
 async fn ask_to_join(node: &Node, member: &Hello) -> Result<()> {
     let address = member.leader_addr.as_ref().unwrap_or(&member.peer_addr);
     let cluster_id: String = node.links().ask(address, "/peer/join", &hello(node)).await?;
-    adopt(node, &cluster_id, false)?;
+    adopt(node, &cluster_id)?;
     tracing::info!(cluster_id, "joined as a learner; `kvdb cluster promote` makes it a voter");
     Ok(())
 }
 
 /// Founds a cluster of this node and those that said hello; repeats what was interrupted.
 async fn found(node: &Node, addresses: &[String], hellos: BTreeMap<NodeId, Hello>) -> Result<()> {
-    let cluster_id = match node.identity().cluster_id() {
-        Some(interrupted) => interrupted.to_owned(),
-        None => node.random_name(),
-    };
-    adopt(node, &cluster_id, true)?;
+    let cluster_id = begin_founding(node)?;
     let own = (node.identity().node_id, peer(hello(node)));
     let mut voters: BTreeMap<_, _> =
         hellos.into_values().map(|hello| (hello.node_id, peer(hello))).chain([own]).collect();
@@ -111,12 +110,33 @@ async fn found(node: &Node, addresses: &[String], hellos: BTreeMap<NodeId, Hello
             }
         }
     }
-    have_adopted(node, &voters, &cluster_id).await;
-    if !node.cluster().is_founded().await? {
-        node.cluster().found(voters).await?;
-    }
+    have_adopted(node, &voters, &cluster_id).await?;
+    node.cluster().found(voters).await?;
     tracing::info!(cluster_id, "founded the cluster");
-    node.update_identity(|identity| identity.founding = false)
+    end_founding(node)
+}
+
+/// Takes the id of an interrupted founding or a new one, unless another founder was quicker.
+fn begin_founding(node: &Node) -> Result<String> {
+    let fresh = node.random_name();
+    let cluster_id = node.update_identity(|identity| match &identity.cluster_id {
+        Some(own) if identity.founding => Ok(own.clone()),
+        Some(_) => Err(Error::NoLeader("another node founds the cluster".to_owned())),
+        None => {
+            identity.cluster_id = Some(fresh.clone());
+            identity.founding = true;
+            Ok(fresh)
+        }
+    })?;
+    node.identity().set_cluster_id(&cluster_id)?;
+    Ok(cluster_id)
+}
+
+fn end_founding(node: &Node) -> Result<()> {
+    node.update_identity(|identity| {
+        identity.founding = false;
+        Ok(())
+    })
 }
 
 async fn ask_all(node: &Node, addresses: &[String]) -> Result<BTreeMap<NodeId, Peer>> {
@@ -132,15 +152,23 @@ async fn ask_all(node: &Node, addresses: &[String]) -> Result<BTreeMap<NodeId, P
 }
 
 /// Has every voter adopt the cluster's id, each until it has.
-async fn have_adopted(node: &Node, voters: &BTreeMap<NodeId, Peer>, cluster_id: &str) {
+async fn have_adopted(
+    node: &Node,
+    voters: &BTreeMap<NodeId, Peer>,
+    cluster_id: &str,
+) -> Result<()> {
     let others = voters.iter().filter(|(id, _)| **id != node.identity().node_id);
     for (_, Peer { peer_addr, .. }) in others {
         let id = cluster_id.to_owned();
         while let Err(error) = node.links().ask::<_, ()>(peer_addr, "/peer/adopt", &id).await {
+            if let Error::Conflict(reason) = error {
+                return Err(Error::Conflict(format!("{peer_addr}: {reason}")));
+            }
             tracing::info!(peer_addr, %error, "waiting for a node to enter the cluster");
             tokio::time::sleep(ROUND).await;
         }
     }
+    Ok(())
 }
 
 fn peer(hello: Hello) -> Peer {
@@ -161,17 +189,16 @@ pub(super) fn hello(node: &Node) -> Hello {
 }
 
 /// Enters a cluster: on disk first, so that it is never in two.
-pub(super) fn adopt(node: &Node, cluster_id: &str, founding: bool) -> Result<()> {
-    let current = node.identity().cluster_id();
-    if current.is_some_and(|own| own != cluster_id) {
-        return Err(Error::Conflict("the node belongs to another cluster already".to_owned()));
-    }
-    if current.is_none() {
-        node.update_identity(|identity: &mut Identity| {
+pub(super) fn adopt(node: &Node, cluster_id: &str) -> Result<()> {
+    node.update_identity(|identity| match &identity.cluster_id {
+        Some(own) if own != cluster_id => {
+            Err(Error::Conflict("the node belongs to another cluster already".to_owned()))
+        }
+        _ => {
             identity.cluster_id = Some(cluster_id.to_owned());
-            identity.founding = founding;
-        })?;
-    }
+            Ok(())
+        }
+    })?;
     node.identity().set_cluster_id(cluster_id)
 }
 
@@ -189,17 +216,29 @@ pub(super) async fn admit(node: &Node, candidate: Hello) -> Result<String> {
     }
     let (index, _) = node.cluster().read_index().await?;
     node.cluster().applied(index).await?;
-    let used_by = store::row(&*node.state().view(), DIRECTORY, &Row::node(id))?;
-    let is_member = node.cluster().member(id).is_ok();
-    match used_by {
-        Some(instance) if instance == candidate.instance.as_bytes() && is_member => {}
-        Some(_) => {
-            return Err(Error::Conflict(format!(
-                "node id {id} was used by another data directory or was removed: node ids are \
-                 never used again, choose a new one and an empty data directory"
-            )));
+    if let Some(instance) = instance_of(node, id)? {
+        if instance == candidate.instance.as_bytes() && node.cluster().member(id).is_ok() {
+            return Ok(cluster_id.to_owned());
         }
-        None => node.cluster().add_learner(id, peer(candidate)).await?,
+        return Err(used(id));
     }
-    Ok(cluster_id.to_owned())
+    let instance = candidate.instance.clone();
+    node.cluster().add_learner(id, peer(candidate)).await?;
+    // Two candidates may have come with one id: the first one's entry counts.
+    match instance_of(node, id)? {
+        Some(admitted) if admitted == instance.as_bytes() => Ok(cluster_id.to_owned()),
+        _ => Err(used(id)),
+    }
+}
+
+/// The data directory that a node id was given to.
+fn instance_of(node: &Node, id: NodeId) -> Result<Option<bytes::Bytes>> {
+    store::row(&*node.state().view(), DIRECTORY, &Row::node(id))
+}
+
+fn used(id: NodeId) -> Error {
+    Error::Conflict(format!(
+        "node id {id} was used by another data directory or was removed: node ids are never used \
+         again, choose a new one and an empty data directory"
+    ))
 }

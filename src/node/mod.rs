@@ -314,9 +314,12 @@ impl Node {
 
     /// Adds the node listening at a peer address as a learner. Leader only, as are the next three.
     pub async fn add_learner(&self, peer_addr: &str) -> Result<()> {
-        let hello: Hello = self.0.links.ask(peer_addr, "/peer/hello", &()).await?;
+        let hello: Hello = self.0.links.ask(peer_addr, "/peer/hello", &()).await.map_err(|e| {
+            Error::Conflict(format!("no node to add at {peer_addr}: start it first ({e})"))
+        })?;
         let cluster_id = join::admit(self, hello).await?;
-        self.0.links.ask(peer_addr, "/peer/adopt", &cluster_id).await
+        let adopted = self.0.links.ask(peer_addr, "/peer/adopt", &cluster_id).await;
+        adopted.map_err(|e| Error::Unknown(format!("{peer_addr} is a learner, but is gone: {e}")))
     }
 
     /// Makes a learner a voter.
@@ -359,6 +362,10 @@ impl Node {
         &self.0.identity
     }
 
+    fn shared_identity(&self) -> Arc<PeerIdentity> {
+        Arc::clone(&self.0.identity)
+    }
+
     fn cluster(&self) -> &Cluster {
         &self.0.cluster
     }
@@ -388,13 +395,15 @@ impl Node {
         Ok(self.0.stored_identity.lock().unwrap_or_else(PoisonError::into_inner).clone())
     }
 
-    /// Changes the identity on disk.
-    fn update_identity(&self, change: impl FnOnce(&mut Identity)) -> Result<()> {
+    /// Looks at the identity on disk and changes it, as one step.
+    fn update_identity<T>(&self, change: impl FnOnce(&mut Identity) -> Result<T>) -> Result<T> {
         let mut identity = self.0.stored_identity.lock().unwrap_or_else(PoisonError::into_inner);
         let mut changed = identity.clone();
-        change(&mut changed);
-        self.0.data.set_identity(&changed)?;
-        *identity = changed;
-        Ok(())
+        let result = change(&mut changed)?;
+        if changed != *identity {
+            self.0.data.set_identity(&changed)?;
+            *identity = changed;
+        }
+        Ok(result)
     }
 }

@@ -2,7 +2,8 @@
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, State};
-use axum::response::{IntoResponse, Response};
+use axum::middleware::from_fn_with_state;
+use axum::response::IntoResponse;
 use axum::routing::post;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method};
@@ -15,7 +16,7 @@ use super::link::{
 use super::{Forwarded, Node, join};
 use crate::encoding;
 use crate::error::{Error, Result};
-use crate::raft::Refusal;
+use crate::raft::{Answer, authenticate};
 
 /// The routes under `/peer/`.
 pub(super) fn routes(node: Node) -> Router {
@@ -27,10 +28,9 @@ pub(super) fn routes(node: Node) -> Router {
         .route("/peer/ticket", post(ticket))
         .route("/peer/http", post(forwarded))
         .layer(DefaultBodyLimit::max(encoding::MAX_BYTES))
+        .layer(from_fn_with_state(node.shared_identity(), authenticate))
         .with_state(node)
 }
-
-type Answer = std::result::Result<Response, Refusal>;
 
 /// An answer that carries its error, so that the caller can act on it.
 fn answer<T: Serialize>(result: Result<T>) -> Answer {
@@ -57,7 +57,7 @@ async fn hello(State(node): State<Node>, headers: HeaderMap, body: Bytes) -> Ans
 
 async fn adopt(State(node): State<Node>, headers: HeaderMap, body: Bytes) -> Answer {
     let cluster_id: String = node.stranger_asks(&headers, &body)?;
-    answer(join::adopt(&node, &cluster_id, false))
+    answer(join::adopt(&node, &cluster_id))
 }
 
 async fn admit(State(node): State<Node>, headers: HeaderMap, body: Bytes) -> Answer {

@@ -49,7 +49,7 @@ impl Node {
         let executor = Executor::start(
             settings(config),
             Arc::clone(&state),
-            Proposer::start(cluster.raft().clone()),
+            Proposer::new(cluster.raft().clone()),
             cluster.clone(),
             ready_term.clone(),
             Arc::clone(&nature),

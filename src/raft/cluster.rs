@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ClientWriteError, ForwardToLeader, LinearizableReadError, RaftError};
@@ -25,6 +25,10 @@ type Metrics = openraft::RaftMetrics<TypeConfig>;
 
 /// How long a change of membership or leadership may take.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long a snapshot that was asked for may take before it is asked for again.
+const SNAPSHOT_RETRY: Duration = Duration::from_millis(500);
+/// Entries that a learner may lack when it becomes a voter.
+const CAUGHT_UP_ENTRIES: u64 = 1000;
 /// How long a read index may take: an election happens in less.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -226,19 +230,28 @@ impl Cluster {
 
     /// Adds a learner; returns once the membership is committed, before it has caught up.
     pub async fn add_learner(&self, id: NodeId, peer: Peer) -> Result<()> {
-        change(self.raft.add_learner(id, peer, false)).await
+        let raft = self.raft.clone();
+        change(async move { raft.add_learner(id, peer, false).await }).await
     }
 
     /// Makes a learner a voter, once it has caught up.
     pub async fn promote(&self, id: NodeId) -> Result<()> {
         let member = self.member(id)?;
-        if member.voter {
+        if member.voter && self.is_settled() {
             return Ok(());
         }
         // Blocking: a voter that lacks the log would make the quorum wait for it.
-        change(self.raft.add_learner(id, member.peer, true)).await?;
-        let promote = ChangeMembers::AddVoterIds([id].into());
-        change(self.raft.change_membership(promote, true)).await
+        let caught_up = self.raft.add_learner(id, member.peer, true);
+        match tokio::time::timeout(CHANGE_TIMEOUT, caught_up).await {
+            Ok(caught_up) => caught_up.map(|_| ()).map_err(|error| refused(error, false))?,
+            Err(_) => {
+                let seconds = CHANGE_TIMEOUT.as_secs();
+                return Err(Error::Conflict(format!(
+                    "node {id} has not caught up within {seconds} s: nothing was changed"
+                )));
+            }
+        }
+        self.change_voters(ChangeMembers::AddVoterIds([id].into()), true).await
     }
 
     /// Removes a member, voter or learner.
@@ -248,11 +261,25 @@ impl Cluster {
             if self.members().iter().filter(|member| member.voter).count() == 1 {
                 return Err(Error::Conflict("the only voter cannot be removed".to_owned()));
             }
-            let remove = ChangeMembers::RemoveVoters([id].into());
-            return change(self.raft.change_membership(remove, false)).await;
+            return self.change_voters(ChangeMembers::RemoveVoters([id].into()), false).await;
         }
-        let remove = ChangeMembers::RemoveNodes([id].into());
-        change(self.raft.change_membership(remove, false)).await
+        self.change_voters(ChangeMembers::RemoveNodes([id].into()), false).await
+    }
+
+    async fn change_voters(
+        &self,
+        members: ChangeMembers<NodeId, Peer>,
+        keep_removed: bool,
+    ) -> Result<()> {
+        let raft = self.raft.clone();
+        change(async move { raft.change_membership(members, keep_removed).await }).await
+    }
+
+    /// Whether the membership is one set of voters, and not on its way from one to another.
+    fn is_settled(&self) -> bool {
+        let metrics = self.raft.metrics();
+        let membership = Arc::clone(&metrics.borrow_watched().membership_config);
+        membership.membership().get_joint_config().len() == 1
     }
 
     /// Hands leadership to a voter and waits until it leads.
@@ -275,12 +302,19 @@ impl Cluster {
     /// Takes a snapshot now and purges the log behind it, whatever is usually kept.
     pub async fn snapshot(&self) -> Result<()> {
         let index = *self.state_machine.applied().borrow();
-        self.raft.trigger().snapshot().await.map_err(fatal)?;
         let covers =
             |metrics: &Metrics| metrics.snapshot.is_some_and(|snapshot| snapshot.index() >= index);
-        let taken = self.raft.wait(Some(CHANGE_TIMEOUT)).metrics(covers, "snapshot").await;
-        let metrics =
-            taken.map_err(|_| Error::Unknown("the snapshot is not taken yet".to_owned()))?;
+        let begun = Instant::now();
+        let metrics = loop {
+            // Ignored while an older one is being taken, so it is asked for until it is there.
+            self.raft.trigger().snapshot().await.map_err(fatal)?;
+            let taken = self.raft.wait(Some(SNAPSHOT_RETRY)).metrics(covers, "snapshot").await;
+            match taken {
+                Ok(metrics) => break metrics,
+                Err(_) if begun.elapsed() < CHANGE_TIMEOUT => {}
+                Err(_) => return Err(Error::Unknown("the snapshot is not taken yet".to_owned())),
+            }
+        };
         let upto = metrics.snapshot.map_or(0, |snapshot| snapshot.index());
         self.raft.trigger().purge_log(upto).await.map_err(fatal)
     }
@@ -328,8 +362,8 @@ fn config(timing: &Timing) -> Result<openraft::Config> {
         install_snapshot_timeout: 3_600_000,
         snapshot_policy: SnapshotPolicy::LogsSinceLast(timing.snapshot_entries),
         max_in_snapshot_log_to_keep: timing.keep_entries,
-        // A follower that the log can still serve is never sent a snapshot instead.
-        replication_lag_threshold: u64::MAX,
+        // How far behind a learner may be and still count as caught up, when it is to be a voter.
+        replication_lag_threshold: CAUGHT_UP_ENTRIES,
         purge_batch_size: 1024.min(timing.keep_entries.max(1)),
         max_payload_entries: 1024,
         enable_pre_vote: Some(true),
@@ -343,20 +377,37 @@ fn config(timing: &Timing) -> Result<openraft::Config> {
     config.validate().map_err(|e| Error::invalid(format!("timings: {e}")))
 }
 
-async fn change<T>(
-    change: impl Future<
-        Output = std::result::Result<T, RaftError<TypeConfig, ClientWriteError<TypeConfig>>>,
-    >,
+type ChangeError = RaftError<TypeConfig, ClientWriteError<TypeConfig>>;
+
+/// Makes a change of membership, to its end: it is two entries, and who asked may not wait for the
+/// second. Left between the two, the cluster would need both quorums for everything.
+async fn change<T: Send + 'static>(
+    change: impl Future<Output = std::result::Result<T, ChangeError>> + Send + 'static,
 ) -> Result<()> {
-    match tokio::time::timeout(CHANGE_TIMEOUT, change).await {
-        Ok(Ok(_)) => Ok(()),
-        Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(to)))) => Err(not_leader(&to)),
-        Ok(Err(RaftError::APIError(ClientWriteError::ChangeMembershipError(error)))) => {
-            Err(Error::Conflict(format!("membership: {error}")))
-        }
-        Ok(Err(RaftError::APIError(error))) => Err(Error::Unknown(error.to_string())),
-        Ok(Err(RaftError::Fatal(error))) => Err(fatal(error)),
+    match tokio::time::timeout(CHANGE_TIMEOUT, tokio::spawn(change)).await {
+        Ok(Ok(Ok(_))) => Ok(()),
+        Ok(Ok(Err(error))) => Err(refused(error, true)),
+        Ok(Err(error)) => Err(Error::Unknown(error.to_string())),
         Err(_) => Err(Error::Unknown("the change of membership is not committed yet".to_owned())),
+    }
+}
+
+/// Why a change was not made. One that may have been proposed in part is unknown.
+fn refused(error: ChangeError, in_part: bool) -> Error {
+    use openraft::errors::ChangeMembershipError::InProgress;
+    match error {
+        RaftError::APIError(ClientWriteError::ForwardToLeader(to)) if in_part => {
+            Error::Unknown(format!("leadership moved during the change: {to}"))
+        }
+        RaftError::APIError(ClientWriteError::ForwardToLeader(to)) => not_leader(&to),
+        RaftError::APIError(ClientWriteError::ChangeMembershipError(InProgress(_))) => {
+            Error::NoLeader("another change of membership is under way".to_owned())
+        }
+        RaftError::APIError(ClientWriteError::ChangeMembershipError(error)) => {
+            Error::Conflict(format!("membership: {error}"))
+        }
+        RaftError::APIError(error) => Error::Unknown(error.to_string()),
+        RaftError::Fatal(error) => fatal(error),
     }
 }
 

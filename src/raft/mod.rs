@@ -31,6 +31,6 @@ pub use cluster::{Cluster, Confirm, MemberInfo, Standing, Timing};
 pub use log_store::{LogStore, Options as LogOptions};
 pub use network::http_client;
 pub use proposer::{Proposal, Proposer, Verdict};
-pub use server::Refusal;
+pub use server::{Answer, Refusal, authenticate};
 pub use state_machine::{StateMachine, applied_index};
 pub use types::{NodeId, Peer};

@@ -1,7 +1,10 @@
 //! Proposals in one order, and honest outcomes.
 
+use std::future::IntoFuture;
+use std::task::{Context, Waker};
+
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use tokio::runtime::Handle;
 
 use super::state_machine::StateMachine;
 use super::types::{
@@ -39,33 +42,29 @@ pub enum Verdict {
 /// Appends proposals in the order they are given.
 #[derive(Clone)]
 pub struct Proposer {
-    // Unbounded in type only: each chain bounds what it has in flight.
-    proposals: mpsc::UnboundedSender<Proposal>,
+    raft: Raft<StateMachine>,
+    runtime: Handle,
 }
 
 impl Proposer {
-    /// Starts the one task that talks to openraft: log order follows the order of its calls.
+    /// Proposes through openraft; to be made within the runtime.
     #[must_use]
-    pub fn start(raft: Raft<StateMachine>) -> Self {
-        let (proposals, queue) = mpsc::unbounded_channel();
-        tokio::spawn(append_in_order(raft, queue));
-        Proposer { proposals }
+    pub fn new(raft: Raft<StateMachine>) -> Self {
+        Proposer { raft, runtime: Handle::current() }
     }
 
-    /// Appends a command; its outcome comes by the proposal's callback.
-    pub fn propose(&self, proposal: Proposal) {
-        if let Err(refused) = self.proposals.send(proposal) {
-            (refused.0.done)(Verdict::Refused(Error::NoLeader("shutting down".to_owned())));
-        }
-    }
-}
-
-async fn append_in_order(raft: Raft<StateMachine>, mut queue: mpsc::UnboundedReceiver<Proposal>) {
-    while let Some(Proposal { term, payload, done }) = queue.recv().await {
+    /// Appends a command; its outcome comes by the proposal's callback. Called on a thread of the
+    /// executor, which a full queue of openraft holds up: log order follows the order of one
+    /// thread's calls, and a bucket is run by one thread at a time.
+    pub fn propose(&self, Proposal { term, payload, done }: Proposal) {
         let callback = Callback::new(move |result| done(verdict(result)));
         let leader = CommittedLeaderId::new(term);
-        // An error here drops the callback, which then says unknown.
-        let _ = raft.write(Payload(payload)).with_leader(leader).responder(callback).await;
+        let write = self.raft.write(Payload(payload)).with_leader(leader).responder(callback);
+        let mut sent = write.into_future();
+        // Ready at once unless the queue is full. An error drops the callback, which says unknown.
+        if sent.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+            let _ = self.runtime.block_on(sent);
+        }
     }
 }
 

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use bytes::Bytes;
@@ -47,7 +48,18 @@ pub(super) fn routes(
         .route("/raft/transfer", post(transfer))
         .route("/raft/snapshot", post(install))
         .layer(DefaultBodyLimit::max(encoding::MAX_BYTES))
+        .layer(from_fn_with_state(Arc::clone(&identity), authenticate))
         .with_state(Server { raft, identity, receiver })
+}
+
+/// Lets only requests of who knows the cluster secret through, before anything of their bodies is read.
+pub async fn authenticate(
+    State(identity): State<Arc<PeerIdentity>>,
+    request: Request,
+    next: Next,
+) -> Answer {
+    identity.check_secret(request.headers())?;
+    Ok(next.run(request).await)
 }
 
 /// An error as a peer sees it. Peers act on the fact of it; the text is for their log.
@@ -72,7 +84,8 @@ impl IntoResponse for Refusal {
     }
 }
 
-type Answer = std::result::Result<Response, Refusal>;
+/// A response, or why there is none.
+pub type Answer = std::result::Result<Response, Refusal>;
 
 impl Server {
     fn check<T: DeserializeOwned>(&self, headers: &HeaderMap, body: &Bytes) -> Result<T> {

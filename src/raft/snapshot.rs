@@ -87,11 +87,13 @@ fn send_parts(
 pub(super) struct Receiver {
     incoming: PathBuf,
     count: AtomicU64,
+    /// One at a time: another would double the disk that is needed.
+    busy: tokio::sync::Mutex<()>,
 }
 
 impl Receiver {
     pub(super) fn new(incoming: PathBuf) -> Self {
-        Receiver { incoming, count: AtomicU64::new(0) }
+        Receiver { incoming, count: AtomicU64::new(0), busy: tokio::sync::Mutex::default() }
     }
 
     /// Receives and verifies one snapshot.
@@ -99,6 +101,8 @@ impl Receiver {
         &self,
         mut parts: impl Stream<Item = Result<Part>> + Unpin,
     ) -> Result<(Vote, Snapshot<Arc<Checkpoint>>)> {
+        let busy = |_| Error::Overloaded("another snapshot is being received".to_owned());
+        let _busy = self.busy.try_lock().map_err(busy)?;
         let Some(Part::Header { vote, meta }) = parts.next().await.transpose()? else {
             return Err(Error::corrupt("snapshot", "no header"));
         };
@@ -111,9 +115,14 @@ impl Receiver {
         let mut files = Files { directory: checkpoint.path().to_owned(), current: None, count: 0 };
         loop {
             match parts.next().await.transpose()? {
-                Some(Part::File { name, bytes }) => files.begin(&name, bytes)?,
-                Some(Part::Chunk(bytes)) => files.write(&bytes)?,
-                Some(Part::End { files: count }) => break files.finish(count)?,
+                // A sync of a large file takes seconds, in which other tasks must go on.
+                Some(Part::File { name, bytes }) => {
+                    tokio::task::block_in_place(|| files.begin(&name, bytes))?;
+                }
+                Some(Part::Chunk(bytes)) => tokio::task::block_in_place(|| files.write(&bytes))?,
+                Some(Part::End { files: count }) => {
+                    break tokio::task::block_in_place(|| files.finish(count))?;
+                }
                 Some(Part::Header { .. }) => return Err(Error::corrupt("snapshot", "two headers")),
                 None => return Err(Error::corrupt("snapshot", "broke off")),
             }

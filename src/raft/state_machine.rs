@@ -5,6 +5,7 @@
 //! an error that not every replica would meet, stops the node: going on would let replicas diverge.
 
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::{FutureExt, Stream, StreamExt};
@@ -65,13 +66,16 @@ pub struct StateMachine {
     applied: watch::Sender<u64>,
     /// The newest checkpoint of this run; another is made when asked for.
     snapshot: Arc<Mutex<Option<Snapshot<Arc<Checkpoint>>>>>,
+    /// Counts installed snapshots: a checkpoint of the state before one is out of date.
+    installs: Arc<AtomicU64>,
 }
 
 impl StateMachine {
     /// A state machine over the state on disk.
     pub fn new(state: Arc<State>) -> Result<Self> {
         let applied = applied_index(&*state.view())?;
-        Ok(StateMachine { state, applied: watch::Sender::new(applied), snapshot: Arc::default() })
+        let (applied, snapshot) = (watch::Sender::new(applied), Arc::default());
+        Ok(StateMachine { state, applied, snapshot, installs: Arc::default() })
     }
 
     /// Tells the index that has been applied, as soon as views hold it.
@@ -81,6 +85,7 @@ impl StateMachine {
     }
 
     async fn build_checkpoint(&self) -> Result<Snapshot<Arc<Checkpoint>>> {
+        let installs = self.installs.load(Ordering::Acquire);
         let state = Arc::clone(&self.state);
         // Flushes and links files: seconds, on a large state.
         let snapshot = tokio::task::spawn_blocking(move || {
@@ -93,7 +98,11 @@ impl StateMachine {
         .await
         .map_err(|e| Error::Internal(format!("checkpoint: {e}")))??;
         tracing::info!(last = ?snapshot.meta.last_log_id, "snapshot taken");
-        *self.current() = Some(snapshot.clone());
+        let mut current = self.current();
+        if self.installs.load(Ordering::Acquire) == installs {
+            *current = Some(snapshot.clone());
+        }
+        drop(current);
         Ok(snapshot)
     }
 
@@ -195,7 +204,10 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             .await
             .map_err(io::Error::other)?
             .map_err(io::Error::other)?;
-        *self.current() = None;
+        let mut current = self.current();
+        self.installs.fetch_add(1, Ordering::AcqRel);
+        *current = None;
+        drop(current);
         self.applied.send_replace(meta.last_log_id.as_ref().map_or(0, |log_id| log_id.index()));
         tracing::info!(last = ?meta.last_log_id, "snapshot installed");
         Ok(())

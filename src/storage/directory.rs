@@ -34,7 +34,10 @@ pub struct DataDir {
 impl DataDir {
     /// Opens or makes the directory, takes its lock and clears what the last run left half done.
     pub fn open(root: &Path) -> Result<Self> {
-        fs::create_dir_all(root)?;
+        if !root.exists() {
+            fs::create_dir_all(root)?;
+            sync_parent(root)?;
+        }
         let lock = File::create(root.join("LOCK"))?;
         match lock.try_lock() {
             Ok(()) => {}
@@ -121,6 +124,7 @@ pub fn write_durably(path: &Path, bytes: &[u8]) -> Result<()> {
 /// Makes a rename or a new name in the parent directory survive a power cut.
 pub(super) fn sync_parent(path: &Path) -> Result<()> {
     if let Some(parent) = path.parent() {
+        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
         File::open(parent)?.sync_all()?;
     }
     Ok(())

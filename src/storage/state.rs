@@ -12,6 +12,7 @@ use super::directory::{DataDir, sync_parent, write_durably};
 use super::view::SnapshotView;
 use crate::error::{Error, Result};
 use crate::kv::SharedView;
+use crate::kv::keyspace::APPLIED;
 
 /// Replicated state on disk.
 pub struct State {
@@ -105,7 +106,14 @@ fn write_current(dir: &Path, db: &Path) -> Result<()> {
 
 fn create_first(dir: &Path) -> Result<PathBuf> {
     let path = dir.join("db-1");
-    // Left by a start that ended before CURRENT was written: nothing was ever applied to it.
+    for entry in fs::read_dir(dir)? {
+        let found = entry?.path();
+        // An empty one is left by a first start that ended before CURRENT was written.
+        if found.is_dir() && (found != path || holds_state(&found)?) {
+            let detail = format!("missing, and {} holds data", found.display());
+            return Err(Error::corrupt("state/CURRENT", detail));
+        }
+    }
     if path.exists() {
         fs::remove_dir_all(&path)?;
     }
@@ -113,6 +121,14 @@ fn create_first(dir: &Path) -> Result<PathBuf> {
     sync_parent(&path)?;
     write_current(dir, &path)?;
     Ok(path)
+}
+
+/// Whether anything was ever applied to a database and written out.
+fn holds_state(path: &Path) -> Result<bool> {
+    if !path.join("CURRENT").exists() {
+        return Ok(false);
+    }
+    Ok(Db::open_read_only(path)?.rocks().get(APPLIED).map_err(storage_error)?.is_some())
 }
 
 /// Removes databases that an interrupted install left behind.
@@ -215,6 +231,24 @@ mod tests {
         let to = State::open(&to_dir).unwrap();
         assert_eq!(all(&to.view()), [pair("k", "1"), pair("new", "3")]);
         assert_eq!(fs::read_dir(to_dir.state()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn a_lost_pointer_is_named_and_nothing_is_removed() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = DataDir::open(root.path()).unwrap();
+        let state = State::open(&dir).unwrap();
+        drop(state);
+        fs::remove_file(dir.state().join("CURRENT")).unwrap();
+        let state = State::open(&dir).unwrap();
+        let mut batch = state.batch();
+        batch.put(APPLIED.to_vec(), Bytes::from_static(b"1"));
+        batch.commit().unwrap();
+        state.flush().unwrap();
+        drop(state);
+        fs::remove_file(dir.state().join("CURRENT")).unwrap();
+        assert!(matches!(State::open(&dir), Err(Error::Corrupt { what: "state/CURRENT", .. })));
+        assert!(dir.state().join("db-1/CURRENT").exists());
     }
 
     #[test]
