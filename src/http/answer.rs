@@ -194,8 +194,7 @@ fn set_script_header(headers: &mut HeaderMap, name: &str, value: &str) {
 /// What a request with too many or too long headers is answered; nothing came of it.
 pub(super) fn large_head() -> Response {
     let text = format!("path, query and headers are limited to {HEAD_BYTES_MAX} bytes\n");
-    let response = respond(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, TEXT, text.into());
-    with_applied(response, Applied::No)
+    respond(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, TEXT, text.into())
 }
 
 /// An error as a response: one line of text, or JSON where it is asked for.

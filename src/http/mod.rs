@@ -54,7 +54,7 @@ use self::answer::{APPLIED, Outcome};
 use self::call::{Call, Origin, Payload};
 use self::path::Target;
 use self::room::Room;
-use crate::api::ErrorCode;
+use crate::api::{Applied, ErrorCode};
 use crate::config::{Config, CreateBuckets, ScriptRouting};
 use crate::error::{Error, Result};
 use crate::metrics;
@@ -116,6 +116,7 @@ async fn handle(State(edge): State<Arc<Edge>>, request: http::Request<Body>) -> 
     };
     let mutates = mutates(&call, target.as_ref().ok());
     let outcome = match call.has_large_head() {
+        true if mutates => Ok(answer::with_applied(answer::large_head(), Applied::No)),
         true => Ok(answer::large_head()),
         false => outcome(&edge, &call, target, body).await,
     };
@@ -229,7 +230,7 @@ async fn dispatch_own(edge: &Edge, call: &Call, payload: &mut Payload, target: &
         Target::Readyz if reads => Ok(health::ready(edge)),
         Target::Metrics if reads => Ok(health::render(edge)),
         Target::Cluster if reads => cluster::status(edge),
-        Target::Digest if reads => cluster::digest(edge, &call).await,
+        Target::Digest if reads => cluster::digest(edge, call).await,
         Target::Snapshot if call.method == Method::POST => cluster::snapshot(edge, call).await,
         Target::Members | Target::Member(_) | Target::Promote(_) | Target::Leader
             if call.method == cluster::method(target) =>

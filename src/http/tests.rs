@@ -290,6 +290,36 @@ async fn conditions_are_obeyed_or_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_long_head_is_refused_and_nothing_runs() {
+    let edge = Edge::start(Options::default()).await;
+    edge.bucket("id=b").await;
+    let long = "x".repeat(13 << 10);
+    let reply = edge.send("PUT /b/k", &[("x-long", &long)], "v").await;
+    assert_eq!((reply.status, reply.header("x-kvdb-applied")), (431, "no"));
+    assert_eq!(edge.ask("GET /b/k").await.status, 404);
+    let read = edge.ask(&format!("GET /b/k?x={long}")).await;
+    assert_eq!((read.status, read.header("x-kvdb-applied")), (431, ""));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_says_when_the_default_limit_cut_it() {
+    let edge = Edge::start(Options::default()).await;
+    edge.bucket("id=b").await;
+    let fill = "for i = 1, kvdb.var.n do kvdb.set(string.format('k%05d', i), 'v') end";
+    assert_eq!(edge.send("PUT /b/scripts/fill", &[], fill).await.status, 200);
+    for (n, truncated) in [(10_000, ""), (10_001, "true")] {
+        let filled = edge.ask(&format!("GET /b/scripts/fill?n={n}")).await;
+        assert_eq!(filled.status, 200, "{}", filled.body);
+        let list = edge.ask("GET /b/").await;
+        assert_eq!((list.status, list.header("x-kvdb-truncated")), (200, truncated), "{n}");
+        assert_eq!(list.body.lines().count(), 10_000);
+    }
+    assert_eq!(edge.ask("GET /b/?limit=10").await.header("x-kvdb-truncated"), "");
+    assert_eq!(edge.ask("GET /b/?start=k00002").await.header("x-kvdb-truncated"), "");
+    assert_eq!(edge.ask("GET /b/?cursor=x").await.status, 400);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_ticket_is_good_once_and_for_its_own_call() {
     let edge = Edge::start(Options::default()).await;
     edge.bucket("id=b&write_key=w").await;
