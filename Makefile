@@ -6,7 +6,11 @@ SHELL := /bin/bash
 
 # RocksDB is built once, and the target directory lies outside the checkout: a second clone is warm.
 # This only prints where; `make setup` does the work.
-$(foreach pair,$(shell deploy/setup.sh --env),$(eval export $(pair)))
+where := $(shell deploy/setup.sh --env)
+ifneq ($(.SHELLSTATUS),0)
+$(error nothing can be built, see above)
+endif
+$(foreach pair,$(where),$(eval export $(pair)))
 
 # Optimised, with the assertions that guard state: what the cluster and the tests of clusters run.
 PROFILE := test-release

@@ -29,7 +29,7 @@ filter=error,kvdb=info
 # How long a cluster may take to be ready, a node to stop, a new leader to be found; milliseconds.
 ready_max=30000
 stop_max=15000
-outage_max=5000
+outage_max=3000
 outage_goal=3000
 
 # --- Words

@@ -17,15 +17,22 @@ cache="${KVDB_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/kvdb}"
 version=$(sed -n '/^name = "librocksdb-sys"$/{n;s/^version = "\(.*\)"$/\1/p}' Cargo.lock)
 lib_dir="$cache/rocksdb-$version-1"   # raise the last digit when the flags below change
 
+say() { printf 'setup: %s\n' "$*" >&2; }
+die() { say "$*"; exit 1; }
+
+# make takes its values apart at blanks, and so do cmake's and cargo's helpers.
+for path in "$cache" "${CARGO_TARGET_DIR:-}"; do
+    case "$path" in *[[:space:]]*)
+        die "there is a blank in the path \`$path\`: set KVDB_CACHE or CARGO_TARGET_DIR to one without" ;;
+    esac
+done
+
 if [ "${1:-}" = --env ]; then
     echo "ROCKSDB_LIB_DIR=$lib_dir"
     echo "ROCKSDB_STATIC=1"
     echo "CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$cache/target}"
     exit 0
 fi
-
-say() { printf 'setup: %s\n' "$*" >&2; }
-die() { say "$*"; exit 1; }
 
 # Whether one of the paths, which may have been wildcards, is there.
 any() {
@@ -60,8 +67,11 @@ install_packages() {
 }
 
 need_rust() {
-    command -v cargo >/dev/null && return
-    die "Rust 1.89 or later is needed (Debian's own may be older): install it with rustup, then run again"
+    local needed=1.89 found
+    found=$(cargo --version 2>/dev/null | sed -n 's/^cargo \([0-9]*\.[0-9]*\).*/\1/p')
+    [ "$(printf '%s\n' "$needed" "${found:-0}" | sort -V | head -n 1)" = "$needed" ] && return
+    die "Rust $needed or later is needed, ${found:-none} is here (Debian's own may be older):" \
+        "install it with rustup, then run again"
 }
 
 # Where cargo unpacked the crate's sources; fetches them where it has not.

@@ -95,6 +95,10 @@ pub struct ListOptions {
     pub limit: Option<usize>,
     /// From the last to the first.
     pub reverse: bool,
+    /// Only keys from here on (inclusive), in byte order; empty for all.
+    pub start: Vec<u8>,
+    /// Only keys before this (exclusive); empty for all.
+    pub end: Vec<u8>,
 }
 
 /// A call before it is sent.
@@ -188,11 +192,27 @@ impl Client {
         self.call(self.request(Method::DELETE, &paths::key(bucket, key))).await.map(drop)
     }
 
-    /// Lists keys, a line each.
-    pub async fn list(&self, bucket: &str, options: &ListOptions) -> Result<Bytes> {
-        let mut path = paths::keys(bucket) + "?format=text";
-        if !options.prefix.is_empty() {
-            path += &format!("&{}", paths::pair("prefix", &options.prefix));
+    /// Lists keys, a line each; and whether the list was cut because no limit was named.
+    pub async fn list(&self, bucket: &str, options: &ListOptions) -> Result<(Bytes, bool)> {
+        let path = Self::list_path(bucket, "text", options);
+        let answer = self.call(self.request(Method::GET, &path)).await?;
+        let truncated = answer.headers.contains_key(paths::TRUNCATED);
+        Ok((answer.body, truncated))
+    }
+
+    /// Lists keys as texts, without what they hold; bytes that are no UTF-8 become U+FFFD.
+    pub async fn keys(&self, bucket: &str, options: &ListOptions) -> Result<Vec<String>> {
+        let options = ListOptions { values: false, ..options.clone() };
+        self.read_json(self.request(Method::GET, &Self::list_path(bucket, "json", &options))).await
+    }
+
+    fn list_path(bucket: &str, format: &str, options: &ListOptions) -> String {
+        let mut path = format!("{}?format={format}", paths::keys(bucket));
+        let (prefix, start, end) = (options.prefix.as_bytes(), &options.start, &options.end);
+        for (name, bytes) in [("prefix", prefix), ("start", start), ("end", end)] {
+            if !bytes.is_empty() {
+                path += &format!("&{name}={}", paths::parameter(bytes));
+            }
         }
         if let Some(limit) = options.limit {
             path += &format!("&limit={limit}");
@@ -202,7 +222,7 @@ impl Client {
                 path += &format!("&{name}=true");
             }
         }
-        Ok(self.call(self.request(Method::GET, &path)).await?.body)
+        path
     }
 
     /// Uploads a script; its version.

@@ -458,7 +458,7 @@ mod tests {
         assert_eq!(options.node_id, Some(9));
         assert_eq!(options.listen.as_deref(), Some("127.0.0.1:1"));
         assert_eq!(options.join, Some(Addresses(vec!["a:1".into(), "b:2".into()])));
-        assert_eq!(Config::from(options).heartbeat_ms, 200);
+        assert_eq!(Config::from(options).heartbeat_ms, 100);
     }
 
     #[test]
@@ -487,7 +487,7 @@ mod tests {
             "--node-id 0",
             "--listen `here`",
             "--advertise",
-            "--election-ms 1000: choose from 1500",
+            "--election-ms 800: choose from 1500",
             "--value-bytes-max 0",
             "--join needs --cluster-secret",
             "--join does not name this node",
@@ -532,6 +532,26 @@ mod tests {
         let back = Config::from(Options::parse(&text).unwrap());
         assert_eq!(back, Config { admin_key: None, ..config });
         assert!(text.contains("# Environment: KVDB_SCRIPT_TIME_MS\nscript-time-ms = 1000\n"));
+    }
+
+    /// `deploy/reference.sh` makes the file of this; the number of threads is the machine's own.
+    #[test]
+    fn the_reference_in_deploy_is_this_one() {
+        let options = Options {
+            data: Some("/var/lib/kvdb".into()),
+            executor_threads: Some(4),
+            ..Options::default()
+        };
+        let text = Config::settle(options, Options::default()).unwrap().reference();
+        let comment = |line: &str| match line.strip_suffix(" is not set") {
+            Some(name) => format!("{name} = …"),
+            None if line.starts_with(['#', 'd']) || line.is_empty() => line.to_owned(),
+            None => format!("# {line}"),
+        };
+        let expected: Vec<_> = text.trim_end().lines().map(comment).collect();
+        let file = include_str!("../deploy/kvdb.toml");
+        let (_, entries) = file.split_once("\n\n").unwrap();
+        assert_eq!(entries.lines().collect::<Vec<_>>(), expected, "run `make reference`");
     }
 
     #[test]

@@ -1,4 +1,4 @@
--- Counts calls: the key is the parameter `key`, or "counter".
+-- Counts calls: the key is the parameter `counter`, or "counter".
 local err, value = kvdb.incr(kvdb.var.counter or "counter", 1)
 if err then
   kvdb.status = 400

@@ -32,6 +32,8 @@ pub const CREDENTIALS: [&str; 2] = ["access_token", "key"];
 pub const APPLIED: &str = "x-kvdb-applied";
 /// The bucket's revision that an answer stands on.
 pub const REVISION: &str = "x-kvdb-revision";
+/// `true` on a list that nobody limited and that has more keys than the default limit.
+pub const TRUNCATED: &str = "x-kvdb-truncated";
 
 /// What stays as it is in a key: it reads better, and no client treats it specially.
 const KEY: AsciiSet = NON_ALPHANUMERIC
@@ -83,8 +85,13 @@ pub fn script(bucket: &str, name: &str) -> String {
 /// A name and a value for a query or a form.
 #[must_use]
 pub fn pair(name: &str, value: &str) -> String {
-    let encode = |text: &str| percent_encode(text.as_bytes(), NON_ALPHANUMERIC).to_string();
-    format!("{}={}", encode(name), encode(value))
+    format!("{}={}", parameter(name.as_bytes()), parameter(value.as_bytes()))
+}
+
+/// Bytes as a name or a value in a query or a form.
+#[must_use]
+pub fn parameter(bytes: &[u8]) -> String {
+    percent_encode(bytes, NON_ALPHANUMERIC).to_string()
 }
 
 fn encode(bytes: &[u8]) -> String {

@@ -11,7 +11,7 @@ use http::header::{
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde::Serialize;
 
-use super::call::Call;
+use super::call::{Call, HEAD_BYTES_MAX};
 use crate::api::{Applied, ErrorBody, ErrorCode, ErrorDetail, paths};
 use crate::error::{Error, Result};
 use crate::kv::Answer;
@@ -20,6 +20,8 @@ use crate::kv::Answer;
 pub(super) const APPLIED: HeaderName = HeaderName::from_static(paths::APPLIED);
 /// `X-Kvdb-Revision`.
 pub(super) const REVISION: HeaderName = HeaderName::from_static(paths::REVISION);
+/// `X-Kvdb-Truncated`.
+pub(super) const TRUNCATED: HeaderName = HeaderName::from_static(paths::TRUNCATED);
 /// The headers that no script may set: they are ours to say.
 const OWN_PREFIX: &str = "x-kvdb-";
 
@@ -29,7 +31,7 @@ pub(super) const JSON_LINES: HeaderValue = HeaderValue::from_static("application
 
 /// What a browser's script may read of an answer.
 const EXPOSED: HeaderValue = HeaderValue::from_static(
-    "ETag, Location, Retry-After, X-Kvdb-Applied, X-Kvdb-Revision, X-Kvdb-Cursor, X-Kvdb-Age-Ms, \
+    "ETag, Location, Retry-After, X-Kvdb-Applied, X-Kvdb-Revision, X-Kvdb-Truncated, X-Kvdb-Age-Ms, \
      Idempotency-Replayed, X-Ratelimit-Limit, X-Ratelimit-Remaining, X-Ratelimit-Reset",
 );
 const ALLOWED_HEADERS: HeaderValue = HeaderValue::from_static(
@@ -187,6 +189,12 @@ fn set_script_header(headers: &mut HeaderMap, name: &str, value: &str) {
     {
         headers.insert(name, value);
     }
+}
+
+/// What a request with too many or too long headers is answered; nothing came of it.
+pub(super) fn large_head() -> Response {
+    let text = format!("path, query and headers are limited to {HEAD_BYTES_MAX} bytes\n");
+    respond(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, TEXT, text.into())
 }
 
 /// An error as a response: one line of text, or JSON where it is asked for.

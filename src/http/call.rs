@@ -7,11 +7,13 @@ use axum::body::Body;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, EXPECT};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, EXPECT, IF_MATCH, IF_NONE_MATCH};
 use http::{HeaderMap, HeaderName, Method, request};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::query::{Query, split_ticket};
+use super::room::Room;
 use super::ticket::Ticket;
 use crate::error::{Error, Result};
 use crate::kv::Credential;
@@ -22,6 +24,12 @@ const BODY_TIME: Duration = Duration::from_secs(30);
 const DRAIN_BYTES_MAX: usize = 8 << 20;
 /// How long that may take.
 const DRAIN_TIME: Duration = Duration::from_secs(2);
+
+/// Largest path, query and headers of a client's request, counted as HTTP/2 counts. A follower hands
+/// them on with some of its own, and peers take 16 KiB: every node must answer the same.
+pub(super) const HEAD_BYTES_MAX: usize = 12 << 10;
+/// What HTTP/2 counts for a header beside its name and value.
+const HEADER_OVERHEAD: usize = 32;
 
 /// Where a request comes from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -83,6 +91,31 @@ impl Call {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 
+    /// Whether path, query and headers are more than a node takes; what a peer handed on was judged
+    /// there, and has a ticket added.
+    pub(super) fn has_large_head(&self) -> bool {
+        let headers = self.headers.iter().map(|(name, value)| name.as_str().len() + value.len());
+        let headers: usize = headers.map(|bytes| bytes + HEADER_OVERHEAD).sum();
+        let query = self.raw_query.as_ref().map_or(0, String::len);
+        self.origin.hops == 0 && self.path.len() + query + headers > HEAD_BYTES_MAX
+    }
+
+    /// A header's values as texts. To overlook one that cannot be read could mean the contrary of what
+    /// the client asked for.
+    pub(super) fn texts(&self, name: &HeaderName) -> Result<Vec<&str>> {
+        let unreadable = |_| Error::invalid(format!("the header `{name}` is not ASCII"));
+        let values = self.headers.get_all(name).iter();
+        values.map(|value| value.to_str().map(str::trim).map_err(unreadable)).collect()
+    }
+
+    /// Fails where a condition is set on what takes none: ignored, it would not protect.
+    pub(super) fn check_unconditional(&self) -> Result<()> {
+        match [IF_MATCH, IF_NONE_MATCH].iter().find(|name| self.headers.contains_key(*name)) {
+            Some(name) => Err(Error::invalid(format!("`{name}` is not supported here"))),
+            None => Ok(()),
+        }
+    }
+
     /// Who asks; judged elsewhere.
     pub(super) fn credential(&self) -> Result<Credential> {
         if let Some(principal) = self.principal.get() {
@@ -90,14 +123,22 @@ impl Call {
         }
         if let Some(header) = self.headers.get(AUTHORIZATION) {
             let text = header.to_str().map_err(|_| unreadable())?;
-            return parse_authorization(text);
+            let credential = parse_authorization(text)?;
+            // One without a key says nothing, and would get no ticket: as if it were not there.
+            if !credential.is_none() {
+                return Ok(credential);
+            }
         }
         Ok(self.query.credential().map_or(Credential::NONE, Credential::new))
     }
 
     /// Whether the credential would be lost on the way through a redirect.
     pub(super) fn needs_ticket(&self) -> bool {
-        self.principal.get().is_some() || self.headers.contains_key(AUTHORIZATION)
+        let header = || self.header(&AUTHORIZATION).map(parse_authorization);
+        match self.principal.get() {
+            Some(principal) => !principal.is_none(),
+            None => header().is_some_and(|key| key.is_ok_and(|key| !key.is_none())),
+        }
     }
 
     /// Whether the body has this media type, whatever its parameters.
@@ -151,12 +192,16 @@ pub(super) struct Payload {
     body: Option<Body>,
     bytes: Bytes,
     held_back: bool,
+    room: Room,
+    /// What the bytes take of the room, until the answer is made.
+    held: Option<OwnedSemaphorePermit>,
 }
 
 impl Payload {
     /// A body not read yet.
-    pub(super) fn new(call: &Call, body: Body) -> Self {
-        Payload { body: Some(body), bytes: Bytes::new(), held_back: call.expects_continue() }
+    pub(super) fn new(call: &Call, body: Body, room: Room) -> Self {
+        let held_back = call.expects_continue();
+        Payload { body: Some(body), bytes: Bytes::new(), held_back, room, held: None }
     }
 
     /// The whole body, if it has no more bytes than `max`; counted as they come.
@@ -168,23 +213,48 @@ impl Payload {
             self.drain().await;
             return Err(too_large());
         }
-        let whole = tokio::time::timeout(BODY_TIME, Limited::new(&mut body, max).collect()).await;
-        match whole {
-            Ok(Ok(whole)) => self.bytes = whole.to_bytes(),
-            Ok(Err(error)) if error.is::<LengthLimitError>() => {
-                self.body = Some(body);
-                // What came so far shows that the client does not wait to be asked.
-                self.held_back = false;
-                self.drain().await;
-                return Err(too_large());
+        let whole = self.collect(Limited::new(&mut body, max), too_large);
+        match tokio::time::timeout(BODY_TIME, whole).await {
+            Ok(Ok(bytes)) => self.bytes = bytes,
+            Ok(Err(error)) => {
+                self.held = None;
+                if !matches!(error, Error::Invalid(_)) {
+                    self.body = Some(body);
+                    // What came so far shows that the client does not wait to be asked.
+                    self.held_back = false;
+                    self.drain().await;
+                }
+                return Err(error);
             }
-            Ok(Err(_)) => return Err(Error::invalid("the request's body broke off")),
             Err(_) => {
                 let seconds = BODY_TIME.as_secs();
                 return Err(Error::invalid(format!("the body took longer than {seconds} s")));
             }
         }
         Ok(self.bytes.clone())
+    }
+
+    /// The bytes of a body, as long as there is room for them.
+    async fn collect(
+        &mut self,
+        mut body: Limited<&mut Body>,
+        too_large: impl Fn() -> Error,
+    ) -> Result<Bytes> {
+        let mut chunks: Vec<Bytes> = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| match error.is::<LengthLimitError>() {
+                true => too_large(),
+                false => Error::invalid("the request's body broke off"),
+            })?;
+            if let Ok(chunk) = frame.into_data() {
+                self.room.add(&mut self.held, chunk.len())?;
+                chunks.push(chunk);
+            }
+        }
+        match <[Bytes; 1]>::try_from(chunks) {
+            Ok([whole]) => Ok(whole),
+            Err(chunks) => Ok(chunks.concat().into()),
+        }
     }
 
     /// Takes the rest of a body that nobody wants, within bounds: a client that is answered while it
@@ -233,8 +303,21 @@ mod tests {
         for header in ["Bearer", "Bearer ", &basic(""), &basic(":password")] {
             let stranger = call("/b/x", &[("authorization", header)]);
             assert!(stranger.credential().unwrap().is_none(), "{header}");
+            assert!(!stranger.needs_ticket(), "{header}");
+            let keyed = call("/b/x?key=k", &[("authorization", header)]);
+            assert!(keyed.credential().unwrap() == key, "{header}");
         }
         assert!(call("/b/x", &[]).credential().unwrap().is_none());
+    }
+
+    #[test]
+    fn heads_are_limited_as_peers_count_them() {
+        let long = |bytes: usize| "x".repeat(bytes);
+        let name_and_path = "a".len() + "/".len() + HEADER_OVERHEAD;
+        let fits = long(HEAD_BYTES_MAX - name_and_path);
+        assert!(!call("/", &[("a", &fits)]).has_large_head());
+        assert!(call("/b", &[("a", &fits)]).has_large_head());
+        assert!(call(&format!("/?{}", long(HEAD_BYTES_MAX)), &[]).has_large_head());
     }
 
     #[test]
@@ -268,13 +351,22 @@ mod tests {
             let chunks = (0..n).map(|_| Ok::<_, std::io::Error>(Bytes::from_static(b"1234")));
             Body::from_stream(futures::stream::iter(chunks))
         };
-        let mut payload = Payload::new(&head, chunks(2));
-        assert_eq!(payload.read("a body", 8).await.unwrap(), "12341234");
-        assert_eq!(payload.read("a body", 8).await.unwrap(), "12341234", "kept");
-        let refused = Payload::new(&head, chunks(3)).read("a body", 8).await.unwrap_err();
+        let payload = |body| Payload::new(&head, body, Room::default());
+        let mut whole = payload(chunks(2));
+        assert_eq!(whole.read("a body", 8).await.unwrap(), "12341234");
+        assert_eq!(whole.read("a body", 8).await.unwrap(), "12341234", "kept");
+        let refused = payload(chunks(3)).read("a body", 8).await.unwrap_err();
         assert_eq!(refused.to_string(), "a body is limited to 8 bytes");
-        let known = Payload::new(&head, Body::from("123456789")).read("a body", 8).await;
+        let known = payload(Body::from("123456789")).read("a body", 8).await;
         assert!(matches!(known, Err(Error::TooLarge { .. })));
+
+        let room = Room::new(0, 8);
+        let mut first = Payload::new(&head, chunks(2), room.clone());
+        assert_eq!(first.read("a body", 8).await.unwrap(), "12341234");
+        let full = Payload::new(&head, chunks(1), room.clone()).read("a body", 8).await;
+        assert!(matches!(full, Err(Error::Overloaded(_))));
+        drop(first);
+        assert!(Payload::new(&head, chunks(2), room).read("a body", 8).await.is_ok());
     }
 
     proptest! {

@@ -18,11 +18,12 @@ const NO_VERSION: u64 = 0;
 
 /// `GET` and `HEAD`: the value as it was written.
 pub(super) async fn get(edge: &Edge, call: &Call, bucket: &BucketName, key: &Key) -> Outcome {
+    let known = call.texts(&IF_NONE_MATCH)?;
     let mut txn = patiently(|| edge.node.read(bucket)).await?;
     let revision = txn.read_revision();
     let at_revision = |error| Failure { error, revision: Some(revision) };
     let record = find(&mut txn, call, key).map_err(at_revision)?;
-    let mut response = value(call, record).map_err(at_revision)?;
+    let mut response = value(&known, record).map_err(at_revision)?;
     answer::set_revision(response.headers_mut(), revision);
     Ok(response)
 }
@@ -33,9 +34,10 @@ fn find(txn: &mut Transaction, call: &Call, key: &Key) -> Result<Record> {
     txn.get(key)?.ok_or_else(|| Error::not_found(Missing::Key, shown()))
 }
 
-fn value(call: &Call, record: Record) -> Result<Response> {
+/// The value, unless the client knows it: `known` are its `If-None-Match` headers.
+fn value(known: &[&str], record: Record) -> Result<Response> {
     let tag = etag(record.version)?;
-    if has_tag(call.header(&IF_NONE_MATCH), &tag) {
+    if known.iter().any(|list| has_tag(list, &tag)) {
         let mut response = respond(StatusCode::NOT_MODIFIED, TEXT, Bytes::new());
         response.headers_mut().remove(CONTENT_TYPE);
         response.headers_mut().insert(ETAG, tag);
@@ -51,8 +53,8 @@ fn value(call: &Call, record: Record) -> Result<Response> {
 }
 
 /// Whether a list of entity tags has this one, compared weakly, as a reader may.
-fn has_tag(list: Option<&str>, tag: &HeaderValue) -> bool {
-    let tags = list.unwrap_or_default().split(',').map(str::trim);
+fn has_tag(list: &str, tag: &HeaderValue) -> bool {
+    let tags = list.split(',').map(str::trim);
     let mut tags = tags.map(|own| own.strip_prefix("W/").unwrap_or(own));
     tags.any(|own| own == "*" || own.as_bytes() == tag.as_bytes())
 }
@@ -106,8 +108,9 @@ fn check_ttl(call: &Call) -> Result<()> {
 
 /// What `If-Match` or `If-None-Match` ask of the version that is there.
 fn condition(call: &Call) -> Result<Condition> {
-    let header = |name: &HeaderName| match call.headers.get_all(name).iter().count() {
-        0 | 1 => Ok(call.header(name).map(str::trim)),
+    let header = |name: &HeaderName| match call.texts(name)?.as_slice() {
+        [] => Ok(None),
+        [text] => Ok(Some(*text)),
         _ => Err(Error::invalid(format!("send one `{name}` only"))),
     };
     match (header(&IF_MATCH)?, header(&IF_NONE_MATCH)?) {
@@ -123,9 +126,15 @@ fn condition(call: &Call) -> Result<Condition> {
 fn version(tag: &str) -> Result<u64> {
     let quoted = tag.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
     match quoted {
-        Some(inner) if !inner.contains('"') => Ok(inner.parse().unwrap_or(NO_VERSION)),
+        Some(inner) if !inner.contains('"') => Ok(own_version(inner).unwrap_or(NO_VERSION)),
         _ => Err(Error::invalid("If-Match takes one version in quotes, `\"12\"`, or `*`")),
     }
+}
+
+/// The version in an entity tag of ours; `+12` and `012` parse, but are not what we say for 12.
+fn own_version(text: &str) -> Option<u64> {
+    let version: u64 = text.parse().ok()?;
+    Some(version).filter(|version| version.to_string() == text)
 }
 
 #[cfg(test)]
@@ -147,6 +156,10 @@ mod tests {
         assert_eq!(parse(&[("if-match", "*")]), Some(Condition::Present));
         assert_eq!(parse(&[("if-match", "\"12\"")]), Some(Condition::Version(12)));
         assert_eq!(parse(&[("if-match", "\"abc\"")]), Some(Condition::Version(NO_VERSION)));
+        for foreign in ["\"+12\"", "\"012\"", "\" 12\"", "\"\"", "\"99999999999999999999\""] {
+            let none = Some(Condition::Version(NO_VERSION));
+            assert_eq!(parse(&[("if-match", foreign)]), none, "{foreign}");
+        }
         assert_eq!(parse(&[("if-none-match", "*")]), Some(Condition::Absent));
         for bad in [
             &[("if-match", "12")][..],
@@ -156,6 +169,9 @@ mod tests {
             &[("if-match", "\"")],
             &[("if-none-match", "\"12\"")],
             &[("if-match", "*"), ("if-none-match", "*")],
+            &[("if-match", "é")],
+            &[("if-none-match", "é")],
+            &[("if-match", "")],
         ] {
             assert_eq!(parse(bad), None, "{bad:?}");
         }
@@ -203,7 +219,8 @@ mod tests {
             value: Bytes::from_static(b"v"),
         };
         let served = |headers: &[(&str, &str)], record| {
-            let response = value(&call("GET", "/b/k", headers), record).unwrap();
+            let call = call("GET", "/b/k", headers);
+            let response = value(&call.texts(&IF_NONE_MATCH).unwrap(), record).unwrap();
             let content_type = response.headers().get("content-type").cloned();
             assert_eq!(response.headers()["etag"], "\"7\"");
             (response.status().as_u16(), content_type)

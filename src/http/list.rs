@@ -4,10 +4,10 @@
 //! that would exceed them is refused, never cut: a cut list looks like a complete one.
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::{HeaderValue, StatusCode};
 
 use super::Edge;
-use super::answer::{self, Failure, Format, Outcome, respond};
+use super::answer::{self, Failure, Format, Outcome, TRUNCATED, respond};
 use super::call::Call;
 use super::leader::patiently;
 use crate::error::{Error, Result};
@@ -18,8 +18,12 @@ use crate::kv::{BucketName, Credential, ListRange, Number, Permission, Transacti
 const LIST_STEPS_MAX: usize = 150_000;
 /// Most bytes of keys and values in one list.
 const LIST_BYTES_MAX: usize = 32 << 20;
-/// Keys read at a time: what is held beside the answer.
-const PAGE: usize = 64;
+/// Keys read at a time, at first and at most: what is held beside the answer.
+const PAGE_FIRST: usize = 16;
+const PAGE_MAX: usize = 256;
+/// Bytes of values in a page above which the next is smaller. The store hands out each key with what
+/// it holds, also where only keys are asked for.
+const PAGE_BYTES: usize = 1 << 20;
 
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,6 +31,8 @@ struct Wanted {
     range: ListRange,
     skip: usize,
     limit: usize,
+    /// Whether the client named the limit: it then knows that there may be more.
+    limited: bool,
     values: bool,
     format: Format,
 }
@@ -35,15 +41,19 @@ struct Wanted {
 pub(super) async fn list(edge: &Edge, call: &Call, bucket: &BucketName) -> Outcome {
     let wanted = wanted(call)?;
     let credential = call.credential()?;
+    let _turn = edge.room.list().await?;
     let txn = patiently(|| edge.node.read(bucket)).await?;
     let revision = txn.read_revision();
     let (format, work) = (wanted.format, move || body(txn, &credential, &wanted));
-    let body = tokio::task::spawn_blocking(work)
+    let (body, truncated) = tokio::task::spawn_blocking(work)
         .await
         .map_err(|e| Error::Internal(format!("a list: {e}")))?
         .map_err(|error| Failure { error, revision: Some(revision) })?;
     let mut response = respond(StatusCode::OK, format.content_type(), body);
     answer::set_revision(response.headers_mut(), revision);
+    if truncated {
+        response.headers_mut().insert(TRUNCATED, HeaderValue::from_static("true"));
+    }
     Ok(response)
 }
 
@@ -51,6 +61,9 @@ fn wanted(call: &Call) -> Result<Wanted> {
     let query = &call.query;
     if query.flag("watch") {
         return Err(Error::invalid("watch is not supported yet"));
+    }
+    if query.get("cursor").is_some() {
+        return Err(Error::invalid("cursor is not supported yet: go on with `start`"));
     }
     let (skip, limit) = (query.count("skip", 0)?, query.count("limit", LIST_LIMIT_DEFAULT)?);
     if skip.saturating_add(limit) > LIST_STEPS_MAX {
@@ -64,10 +77,12 @@ fn wanted(call: &Call) -> Result<Wanted> {
         end: query.get("end").filter(|end| !end.is_empty()).cloned(),
         reverse: query.flag("reverse"),
     };
-    Ok(Wanted { range, skip, limit, values: query.flag("values"), format: Format::of(call)? })
+    let (limited, values) = (query.get("limit").is_some(), query.flag("values"));
+    Ok(Wanted { range, skip, limit, limited, values, format: Format::of(call)? })
 }
 
-fn body(mut txn: Transaction, credential: &Credential, wanted: &Wanted) -> Result<Bytes> {
+/// The list, and whether keys are missing that the client does not know of.
+fn body(mut txn: Transaction, credential: &Credential, wanted: &Wanted) -> Result<(Bytes, bool)> {
     let grant = txn.policy()?.grant(credential)?;
     grant.check(Permission::Enumerate, &wanted.range.prefix)?;
     if wanted.values {
@@ -75,22 +90,34 @@ fn body(mut txn: Transaction, credential: &Credential, wanted: &Wanted) -> Resul
     }
     let mut writer = Writer::new(wanted);
     let mut range = wanted.range.clone();
-    let (mut skip, mut left) = (wanted.skip, wanted.limit);
+    let (mut skip, mut left, mut page_size) = (wanted.skip, wanted.limit, PAGE_FIRST);
     while left > 0 {
-        let page = txn.list(&range, PAGE.min(skip + left))?;
+        let asked = page_size.min(skip + left);
+        let page = txn.list(&range, asked)?;
         let Some((last, _)) = page.last() else { break };
         go_on_after(&mut range, last);
         let found = page.len();
-        for (key, record) in page.iter().skip(skip).take(left) {
-            writer.push(key, &record.value)?;
+        page_size = next_page_size(page_size, page.iter().map(|(_, record)| record.value.len()));
+        for (key, record) in page.into_iter().skip(skip).take(left) {
+            writer.push(&key, &record.value)?;
             left -= 1;
         }
-        if found < PAGE {
+        if found < asked {
             break;
         }
         skip = skip.saturating_sub(found);
     }
-    Ok(writer.finish())
+    let truncated = left == 0 && !wanted.limited && !txn.list(&range, 1)?.is_empty();
+    Ok((writer.finish(), truncated))
+}
+
+/// Pages grow while values are small, and shrink where they are large.
+fn next_page_size(page_size: usize, values: impl Iterator<Item = usize>) -> usize {
+    match values.sum::<usize>() {
+        bytes if bytes > PAGE_BYTES => (page_size / 4).max(1),
+        bytes if bytes < PAGE_BYTES / 4 => (page_size * 2).min(PAGE_MAX),
+        _ => page_size,
+    }
 }
 
 /// Moves a range behind a key.
@@ -164,6 +191,7 @@ impl Writer {
         if self.format == Format::Json {
             self.text.push(b']');
         }
+        self.text.shrink_to_fit();
         self.text.into()
     }
 }
@@ -225,7 +253,7 @@ mod tests {
 
     fn listed(query: &str) -> Result<String> {
         let wanted = wanted(&call(query))?;
-        let bytes = body(bucket(), &Credential::NONE, &wanted)?;
+        let (bytes, _) = body(bucket(), &Credential::NONE, &wanted)?;
         Ok(String::from_utf8(bytes.to_vec()).unwrap())
     }
 
@@ -275,10 +303,32 @@ mod tests {
     }
 
     #[test]
+    fn only_a_limit_that_nobody_named_truncates() {
+        let truncated = |query: &str, limited: bool| {
+            let wanted = Wanted { limited, ..wanted(&call(query)).unwrap() };
+            body(bucket(), &Credential::NONE, &wanted).unwrap().1
+        };
+        assert!(truncated("limit=203", false) && truncated("limit=99&reverse=1", false));
+        assert!(!truncated("limit=204", false) && !truncated("limit=205", false));
+        assert!(!truncated("limit=203", true));
+        assert!(!wanted(&call("")).unwrap().limited && wanted(&call("limit=1")).unwrap().limited);
+    }
+
+    #[test]
+    fn pages_fit_the_values() {
+        assert_eq!(next_page_size(16, [10, 10].into_iter()), 32);
+        assert_eq!(next_page_size(PAGE_MAX, [10].into_iter()), PAGE_MAX);
+        assert_eq!(next_page_size(16, [PAGE_BYTES / 2].into_iter()), 16);
+        assert_eq!(next_page_size(16, [PAGE_BYTES, 1].into_iter()), 4);
+        assert_eq!(next_page_size(1, [PAGE_BYTES, 1].into_iter()), 1);
+    }
+
+    #[test]
     fn what_is_too_much_is_refused() {
         assert!(matches!(listed("limit=150001"), Err(Error::Invalid(_))));
         assert!(matches!(listed("limit=18446744073709551615&skip=2"), Err(Error::Invalid(_))));
         assert!(matches!(listed("limit=x"), Err(Error::Invalid(_))));
+        assert!(matches!(listed("cursor=x"), Err(Error::Invalid(_))));
         assert!(matches!(listed("format=xml"), Err(Error::NotAcceptable(_))));
         let mut writer = Writer::new(&wanted(&call("values=1")).unwrap());
         let half = vec![b'v'; LIST_BYTES_MAX / 2];

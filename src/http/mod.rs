@@ -7,6 +7,7 @@
 //! - `call`: a request taken apart; who asks; its body within limits.
 //! - `leader`: run here, redirect or proxy; patience while nobody leads.
 //! - `buckets`, `keys`, `list`, `scripts`, `cluster`, `health`: one resource each.
+//! - `room`: what all requests together may take; `stall`: clients that do not read.
 //! - `answer`: responses, formats, errors.
 //!
 //! Invariants:
@@ -25,8 +26,10 @@ mod leader;
 mod list;
 mod path;
 mod query;
+mod room;
 mod scripts;
 mod serve;
+mod stall;
 mod ticket;
 
 #[cfg(test)]
@@ -50,7 +53,8 @@ pub use self::serve::serve;
 use self::answer::{APPLIED, Outcome};
 use self::call::{Call, Origin, Payload};
 use self::path::Target;
-use crate::api::ErrorCode;
+use self::room::Room;
+use crate::api::{Applied, ErrorCode};
 use crate::config::{Config, CreateBuckets, ScriptRouting};
 use crate::error::{Error, Result};
 use crate::metrics;
@@ -62,6 +66,7 @@ struct Edge {
     value_bytes_max: usize,
     create_buckets: CreateBuckets,
     script_routing: ScriptRouting,
+    room: Room,
 }
 
 /// The public router of a node.
@@ -71,6 +76,7 @@ pub fn router(node: Node, config: &Config) -> Router {
         value_bytes_max: config.value_bytes_max,
         create_buckets: config.create_buckets,
         script_routing: config.script_routing,
+        room: Room::default(),
     };
     Router::new().fallback(handle).with_state(Arc::new(edge))
 }
@@ -105,11 +111,16 @@ async fn handle(State(edge): State<Arc<Edge>>, request: http::Request<Body>) -> 
     let call = Call::new(parts);
     let target = Target::parse(&call.path);
     let (label, allow) = match &target {
-        Ok(target) => (target.label(), target.allow()),
+        Ok(target) => (target.label(), allow(&call, target)),
         Err(_) => ("none", ""),
     };
     let mutates = mutates(&call, target.as_ref().ok());
-    let mut response = match outcome(&edge, &call, target, body).await {
+    let outcome = match call.has_large_head() {
+        true if mutates => Ok(answer::with_applied(answer::large_head(), Applied::No)),
+        true => Ok(answer::large_head()),
+        false => outcome(&edge, &call, target, body).await,
+    };
+    let mut response = match outcome {
         Ok(response) => response,
         Err(failure) => {
             let mut response = answer::from_failure(&call, &failure, Some(allow));
@@ -147,6 +158,14 @@ fn method_label(method: &Method) -> &'static str {
     }
 }
 
+/// What could be done where something could not: a script's source has a HEAD, a run of it has none.
+fn allow(call: &Call, target: &Target) -> &'static str {
+    match target {
+        Target::Script(..) if call.method == Method::HEAD => "GET, PUT, POST, DELETE, OPTIONS",
+        target => target.allow(),
+    }
+}
+
 /// Whether a call may change something: a run of a script may, whatever the method.
 fn mutates(call: &Call, target: Option<&Target>) -> bool {
     match call.method {
@@ -162,7 +181,7 @@ async fn outcome(edge: &Edge, call: &Call, target: Result<Target>, body: Body) -
     if call.method == Method::OPTIONS {
         return Ok(answer::preflight(target.map_or("OPTIONS", |target| target.allow())));
     }
-    let mut payload = Payload::new(call, body);
+    let mut payload = Payload::new(call, body, edge.room.clone());
     let outcome = match target {
         Ok(target) => dispatch(edge, call, &mut payload, &target).await,
         Err(error) => Err(error.into()),
@@ -186,7 +205,8 @@ async fn dispatch(edge: &Edge, call: &Call, payload: &mut Payload, target: &Targ
         (Target::Script(bucket, name), _) if reads && call.query.flag("source") => {
             scripts::source(edge, call, bucket, name).await
         }
-        (Target::Script(bucket, name), method) if reads || method == Method::POST => {
+        // Not for HEAD: who asks for it expects that nothing runs.
+        (Target::Script(bucket, name), &Method::GET | &Method::POST) => {
             scripts::run(edge, call, payload, bucket, name).await
         }
         (Target::Script(bucket, name), &Method::PUT) => {
@@ -210,7 +230,7 @@ async fn dispatch_own(edge: &Edge, call: &Call, payload: &mut Payload, target: &
         Target::Readyz if reads => Ok(health::ready(edge)),
         Target::Metrics if reads => Ok(health::render(edge)),
         Target::Cluster if reads => cluster::status(edge),
-        Target::Digest if reads => cluster::digest(edge, &call).await,
+        Target::Digest if reads => cluster::digest(edge, call).await,
         Target::Snapshot if call.method == Method::POST => cluster::snapshot(edge, call).await,
         Target::Members | Target::Member(_) | Target::Promote(_) | Target::Leader
             if call.method == cluster::method(target) =>
@@ -220,7 +240,7 @@ async fn dispatch_own(edge: &Edge, call: &Call, payload: &mut Payload, target: &
         _ => Err(Error::MethodNotAllowed(format!(
             "there is no {} here, but {}",
             call.method,
-            target.allow()
+            allow(call, target)
         ))
         .into()),
     }

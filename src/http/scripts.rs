@@ -32,6 +32,7 @@ pub(super) async fn run(
     if call.query.flag("rollback") {
         return Err(Error::invalid("rollback is not supported yet").into());
     }
+    call.check_unconditional()?;
     redeem(edge, call)?;
     let credential = call.credential()?;
     let limit = ("a request body", edge.value_bytes_max);
@@ -87,6 +88,7 @@ pub(super) async fn put(
     name: &ScriptName,
 ) -> Outcome {
     check_upload(call)?;
+    call.check_unconditional()?;
     let credential = call.credential()?;
     let run = async |body: Bytes| {
         let source = compiled(name, &body).await?;
@@ -127,6 +129,7 @@ pub(super) async fn delete(
     bucket: &BucketName,
     name: &ScriptName,
 ) -> Outcome {
+    call.check_unconditional()?;
     let credential = call.credential()?;
     let run = async |_: Bytes| {
         let request = Request::Operation(Operation::DeleteScript { name: name.clone() });

@@ -22,6 +22,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower::ServiceExt;
 
 use super::call::Origin;
+use super::stall::Stalling;
 use crate::metrics::{self, OpenConnection};
 
 /// Most connections at a time; others wait in the kernel's queue.
@@ -35,8 +36,8 @@ const HEADER_TIME: Duration = Duration::from_secs(75);
 const PING_EVERY: Duration = Duration::from_secs(20);
 /// Most requests at a time on one HTTP/2 connection.
 const STREAMS_MAX: u32 = 256;
-/// Largest headers of a request, in bytes.
-const HEADER_BYTES_MAX: usize = 64 << 10;
+/// Largest head of a request that is read: more than one may have, so that it is told what the limit is.
+const HEADER_BYTES_MAX: usize = 32 << 10;
 /// Wait after a connection could not be accepted: it passes when others close, not by trying.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How long what is under way may take once the loop is told to stop.
@@ -133,7 +134,10 @@ impl Connection {
                 router.clone().oneshot(request)
             })
         };
-        let connection = self.builder.serve_connection(TokioIo::new(stream), service).into_owned();
+        let connection = self
+            .builder
+            .serve_connection(TokioIo::new(Stalling::new(stream)), service)
+            .into_owned();
         let connection = watcher.watch(connection);
         tokio::pin!(connection);
         let ended = tokio::select! {

@@ -80,10 +80,11 @@ impl Edge {
     }
 
     async fn bucket(&self, form: &str) {
-        assert_eq!(self.send("POST /", &[], form).await.status, 201, "{form}");
+        assert_eq!(self.send("POST /", &[FORM], form).await.status, 201, "{form}");
     }
 }
 
+const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
 const JSON: (&str, &str) = ("accept", "application/json");
 
 fn bearer(key: &str) -> (&'static str, String) {
@@ -148,10 +149,10 @@ async fn buckets_and_who_may_what() {
     let made = edge.ask("POST /").await;
     assert_eq!((made.status, made.body.len()), (201, 22));
     assert_eq!(made.header("x-kvdb-applied"), "yes");
-    let chosen = edge.send("POST /", &[JSON], "id=b&secret_key=s&write_key=w").await;
+    let chosen = edge.send("POST /", &[FORM, JSON], "id=b&secret_key=s&write_key=w").await;
     assert_eq!(chosen.brief(), r#"201 {"id":"b"}"#);
-    assert_eq!(edge.send("POST /", &[], "id=b").await.status, 409);
-    assert_eq!(edge.send("POST /", &[], "id=metrics").await.status, 400);
+    assert_eq!(edge.send("POST /", &[FORM], "id=b").await.status, 409);
+    assert_eq!(edge.send("POST /", &[FORM], "id=metrics").await.status, 400);
 
     let status = async |line: &str, key: &str| {
         let (name, value) = bearer(key);
@@ -176,12 +177,14 @@ async fn only_the_admin_creates_buckets_where_it_says_so() {
         ..Options::default()
     };
     let edge = Edge::start(options).await;
-    assert_eq!(edge.send("POST /", &[], "id=b").await.status, 401);
-    assert_eq!(edge.send("POST /", &[("authorization", "Bearer B")], "id=b").await.status, 403);
-    assert_eq!(edge.send("POST /", &[("authorization", "Bearer A")], "id=b").await.status, 201);
-    assert_eq!(edge.ask("POST /-/cluster/snapshot").await.status, 401);
+    assert_eq!(edge.send("POST /", &[FORM], "id=b").await.status, 403);
+    for (header, status) in [("Bearer B", 401), ("Bearer A", 201)] {
+        let made = edge.send("POST /", &[FORM, ("authorization", header)], "id=b").await;
+        assert_eq!(made.status, status, "{header}");
+    }
+    assert_eq!(edge.ask("POST /-/cluster/snapshot").await.status, 403);
     let promoted = edge.send("POST /-/cluster/members/9/promote", &[], "").await;
-    assert_eq!((promoted.status, promoted.header("x-kvdb-applied")), (401, "no"));
+    assert_eq!((promoted.status, promoted.header("x-kvdb-applied")), (403, "no"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -253,6 +256,70 @@ async fn scripts_from_upload_to_removal() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_head_does_not_run_a_script() {
+    let edge = Edge::start(Options::default()).await;
+    edge.bucket("id=b").await;
+    edge.send("PUT /b/scripts/s", &[], "kvdb.incr('runs', 1)").await;
+    let head = edge.ask("HEAD /b/scripts/s").await;
+    assert_eq!((head.status, head.header("x-kvdb-applied")), (405, "no"));
+    assert_eq!(head.header("allow"), "GET, PUT, POST, DELETE, OPTIONS");
+    assert_eq!(edge.ask("GET /b/runs").await.status, 404);
+    let source = edge.ask("HEAD /b/scripts/s?source").await;
+    assert_eq!((source.status, source.header("content-length")), (200, "20"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn conditions_are_obeyed_or_refused() {
+    let edge = Edge::start(Options::default()).await;
+    edge.bucket("id=b").await;
+    edge.send("PUT /b/scripts/s", &[], "kvdb.incr('runs', 1)").await;
+    for (line, headers) in [
+        ("PUT /b/scripts/s", &[("if-none-match", "*")][..]),
+        ("DELETE /b/scripts/s", &[("if-match", "\"1\"")]),
+        ("POST /b/scripts/s", &[("if-match", "*")]),
+        ("GET /b/scripts/s", &[("if-none-match", "\"1\"")]),
+        ("POST /", &[("if-none-match", "*")]),
+    ] {
+        let reply = edge.send(line, headers, "").await;
+        assert_eq!((reply.status, reply.header("x-kvdb-applied")), (400, "no"), "{line}");
+        assert!(reply.body.contains("is not supported here"), "{line}: {}", reply.body);
+    }
+    assert_eq!(edge.send("PUT /b/k", &[("if-match", "é")], "v").await.status, 400);
+    assert_eq!(edge.send("GET /b/k", &[("if-none-match", "é")], "").await.status, 400);
+    assert_eq!(edge.ask("GET /b/runs").await.status, 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_head_is_refused_and_nothing_runs() {
+    let edge = Edge::start(Options::default()).await;
+    edge.bucket("id=b").await;
+    let long = "x".repeat(13 << 10);
+    let reply = edge.send("PUT /b/k", &[("x-long", &long)], "v").await;
+    assert_eq!((reply.status, reply.header("x-kvdb-applied")), (431, "no"));
+    assert_eq!(edge.ask("GET /b/k").await.status, 404);
+    let read = edge.ask(&format!("GET /b/k?x={long}")).await;
+    assert_eq!((read.status, read.header("x-kvdb-applied")), (431, ""));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_says_when_the_default_limit_cut_it() {
+    let edge = Edge::start(Options::default()).await;
+    edge.bucket("id=b").await;
+    let fill = "for i = 1, kvdb.var.n do kvdb.set(string.format('k%05d', i), 'v') end";
+    assert_eq!(edge.send("PUT /b/scripts/fill", &[], fill).await.status, 200);
+    for (n, truncated) in [(10_000, ""), (10_001, "true")] {
+        let filled = edge.ask(&format!("GET /b/scripts/fill?n={n}")).await;
+        assert_eq!(filled.status, 200, "{}", filled.body);
+        let list = edge.ask("GET /b/").await;
+        assert_eq!((list.status, list.header("x-kvdb-truncated")), (200, truncated), "{n}");
+        assert_eq!(list.body.lines().count(), 10_000);
+    }
+    assert_eq!(edge.ask("GET /b/?limit=10").await.header("x-kvdb-truncated"), "");
+    assert_eq!(edge.ask("GET /b/?start=k00002").await.header("x-kvdb-truncated"), "");
+    assert_eq!(edge.ask("GET /b/?cursor=x").await.status, 400);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_ticket_is_good_once_and_for_its_own_call() {
     let edge = Edge::start(Options::default()).await;
     edge.bucket("id=b&write_key=w").await;
@@ -286,7 +353,8 @@ async fn health_and_standing() {
     assert!(edge.ask("GET /metrics").await.body.contains("kvdb_raft_is_leader 1"));
     assert!(edge.ask("GET /-/cluster").await.body.contains(r#""state":"leader""#));
     edge.bucket("id=b").await;
-    assert!(edge.ask("GET /-/digest").await.body.contains(r#""name":"b""#));
+    // Names are for the admin.
+    assert!(edge.ask("GET /-/digest").await.body.contains(r#""name":"""#));
     edge.node.begin_shutdown();
     assert_eq!(edge.ask("GET /readyz").await.status, 503);
     assert_eq!(edge.ask("GET /livez").await.status, 200);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +24,9 @@ pub(super) const METHOD: HeaderName = HeaderName::from_static("x-kvdb-forward-me
 pub(super) const PATH: HeaderName = HeaderName::from_static("x-kvdb-forward-path");
 pub(super) const ORIGIN: HeaderName = HeaderName::from_static("x-kvdb-forward-origin");
 pub(super) const HOPS: HeaderName = HeaderName::from_static("x-kvdb-forward-hops");
+
+/// On an answer of the leader's edge; without it, what answers is what stands before it.
+pub(super) const ANSWERED: HeaderName = HeaderName::from_static("x-kvdb-forward-answered");
 
 /// How a node introduces itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -168,7 +171,7 @@ impl Links {
             (METHOD, request.method.as_str()),
             (PATH, request.path_and_query.as_str()),
             (ORIGIN, request.remote_addr.as_str()),
-            (HOPS, &request.hops.saturating_add(1).to_string()),
+            (HOPS, &request.hops.to_string()),
         ] {
             let value = HeaderValue::from_str(value)
                 .map_err(|_| Error::invalid("the request cannot be forwarded"))?;
@@ -184,6 +187,9 @@ impl Links {
         let response = sent.await.map_err(|error| lost(&error))?;
         let (status, headers) = (response.status(), response.headers().clone());
         let body = response.bytes().await.map_err(|error| lost(&error))?;
+        if !headers.contains_key(ANSWERED) {
+            return Err(not_run(status));
+        }
         let mut answer = http::Response::new(body);
         *answer.status_mut() = status;
         copy_end_to_end(&headers, answer.headers_mut());
@@ -199,6 +205,14 @@ fn lost(error: &reqwest::Error) -> Error {
     Error::Unknown("the leader was lost while it had the request".to_owned())
 }
 
+/// What an answer says that is not of the leader's edge: a peer that refuses has run nothing.
+fn not_run(status: StatusCode) -> Error {
+    if status.is_client_error() || status == StatusCode::SERVICE_UNAVAILABLE {
+        return Error::NoLeader(format!("the leader does not take requests: {status}"));
+    }
+    Error::Unknown(format!("the leader answered {status}"))
+}
+
 /// Copies the headers that are meant for the other end, not for the next hop (RFC 9110, 7.6.1).
 pub(super) fn copy_end_to_end(from: &HeaderMap, to: &mut HeaderMap) {
     let next_hop = [CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE];
@@ -208,5 +222,31 @@ pub(super) fn copy_end_to_end(from: &HeaderMap, to: &mut HeaderMap) {
         if !internal && !next_hop.contains(name) && name.as_str() != "keep-alive" {
             to.append(name, value.clone());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_edge_did_not_answer_is_not_the_clients() {
+        for status in [400, 401, 403, 404, 413, 431, 503] {
+            let error = not_run(StatusCode::from_u16(status).unwrap());
+            assert!(matches!(error, Error::NoLeader(_)), "{status}");
+        }
+        for status in [200, 302, 500, 502] {
+            let error = not_run(StatusCode::from_u16(status).unwrap());
+            assert!(matches!(error, Error::Unknown(_)), "{status}");
+        }
+    }
+
+    #[test]
+    fn marks_between_nodes_stay_there() {
+        let (mut from, mut to) = (HeaderMap::new(), HeaderMap::new());
+        from.insert(ANSWERED, HeaderValue::from_static("1"));
+        from.insert("etag", HeaderValue::from_static("1"));
+        copy_end_to_end(&from, &mut to);
+        assert_eq!(to.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["etag"]);
     }
 }

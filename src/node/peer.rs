@@ -6,11 +6,13 @@ use axum::middleware::from_fn_with_state;
 use axum::response::IntoResponse;
 use axum::routing::post;
 use bytes::Bytes;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderValue, Method};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::link::{Fault, HOPS, METHOD, ORIGIN, PATH, ReadIndex, TicketRequest, copy_end_to_end};
+use super::link::{
+    ANSWERED, Fault, HOPS, METHOD, ORIGIN, PATH, ReadIndex, TicketRequest, copy_end_to_end,
+};
 use super::{Forwarded, Node, join};
 use crate::encoding;
 use crate::error::{Error, Result};
@@ -91,7 +93,11 @@ async fn forwarded(State(node): State<Node>, headers: HeaderMap, body: Bytes) ->
         hops: text(HOPS).parse().unwrap_or(u8::MAX),
     };
     match node.forward_target() {
-        Some(target) => Ok(target(request).await?.map(axum::body::Body::from)),
+        Some(target) => {
+            let mut response = target(request).await?.map(axum::body::Body::from);
+            response.headers_mut().insert(ANSWERED, HeaderValue::from_static("1"));
+            Ok(response)
+        }
         None => Err(Error::NoLeader("the node is starting".to_owned()).into()),
     }
 }

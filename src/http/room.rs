@@ -1,0 +1,94 @@
+//! Room: what all requests together may take of this node's memory.
+//!
+//! Each request has limits of its own, but many at once could still exhaust the process. So lists take
+//! turns, and the bytes of bodies are counted node-wide as they arrive, until the answer is made.
+//! Where there is no room a request is refused as overloaded, before anything came of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::error::{Error, Result};
+
+/// Most lists that are built at a time.
+const LISTS_MAX: usize = 8;
+/// How long a list waits for its turn.
+const LIST_WAIT: Duration = Duration::from_secs(2);
+/// Most bytes of bodies at a time.
+const BODY_BYTES_MAX: usize = 256 << 20;
+
+/// What is left; shared by all requests of a node.
+#[derive(Clone, Debug)]
+pub(super) struct Room {
+    lists: Arc<Semaphore>,
+    list_wait: Duration,
+    bodies: Arc<Semaphore>,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Room::new(LISTS_MAX, BODY_BYTES_MAX)
+    }
+}
+
+impl Room {
+    /// Room for so many lists, and so many bytes of bodies.
+    pub(super) fn new(lists: usize, body_bytes: usize) -> Self {
+        let semaphore = |permits| Arc::new(Semaphore::new(permits));
+        let (lists, bodies) = (semaphore(lists), semaphore(body_bytes));
+        Room { lists, list_wait: LIST_WAIT, bodies }
+    }
+
+    /// A list's turn, or an error when it does not come soon.
+    pub(super) async fn list(&self) -> Result<OwnedSemaphorePermit> {
+        let turn = self.lists.clone().acquire_owned();
+        match tokio::time::timeout(self.list_wait, turn).await {
+            Ok(Ok(turn)) => Ok(turn),
+            _ => Err(Error::Overloaded("too many lists are under way".to_owned())),
+        }
+    }
+
+    /// Adds bytes of a body to what it holds; at once or not at all.
+    pub(super) fn add(&self, held: &mut Option<OwnedSemaphorePermit>, bytes: usize) -> Result<()> {
+        let full = || Error::Overloaded("too many bytes of bodies are under way".to_owned());
+        let count = u32::try_from(bytes).map_err(|_| full())?;
+        let more = self.bodies.clone().try_acquire_many_owned(count).map_err(|_| full())?;
+        match held {
+            Some(held) => held.merge(more),
+            None => *held = Some(more),
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn lists_take_turns_and_give_up() {
+        let room = Room { list_wait: Duration::from_millis(200), ..Room::new(1, 0) };
+        let first = room.list().await.unwrap();
+        assert!(matches!(room.list().await, Err(Error::Overloaded(_))));
+        let waiting = tokio::spawn({
+            let room = room.clone();
+            async move { room.list().await.is_ok() }
+        });
+        tokio::time::sleep(room.list_wait / 4).await;
+        drop(first);
+        assert!(waiting.await.unwrap());
+    }
+
+    #[test]
+    fn bytes_are_counted_until_they_are_let_go() {
+        let room = Room::new(0, 10);
+        let (mut one, mut two) = (None, None);
+        room.add(&mut one, 4).unwrap();
+        room.add(&mut one, 4).unwrap();
+        assert!(matches!(room.add(&mut two, 3), Err(Error::Overloaded(_))));
+        room.add(&mut two, 2).unwrap();
+        drop(one);
+        room.add(&mut two, 8).unwrap();
+    }
+}
