@@ -1,6 +1,10 @@
 //! Hostile scripts: stopped, named, undone, and nobody else's trouble.
 
-#![expect(clippy::unwrap_used, reason = "a test that meets a surprise panics")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that meets a surprise panics"
+)]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

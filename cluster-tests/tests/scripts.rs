@@ -1,6 +1,10 @@
 //! Scripts called on every node of a real cluster: the examples as golden sessions, and who is asking.
 
-#![expect(clippy::unwrap_used, reason = "a test that meets a surprise panics")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that meets a surprise panics"
+)]
 
 use std::collections::BTreeMap;
 use std::path::Path;

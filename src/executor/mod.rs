@@ -1,6 +1,6 @@
 //! The leader's executor: one order per bucket, ahead of the log.
 //!
-//! Every change of a bucket goes through its [`chain`](chain), which runs one job at a time. The next
+//! Every change of a bucket goes through its `chain`, which runs one job at a time. The next
 //! job does not wait for the last one's quorum: it runs on top of the writes of commands proposed and
 //! not yet applied (the overlay), names the last of them as its predecessor, and is proposed at
 //! once. Its answer waits until its own command has been applied. If a command is refused or

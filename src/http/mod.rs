@@ -2,7 +2,7 @@
 //!
 //! One handler takes every request: it takes the raw path apart (`path`), and goes by what it names
 //! and the method. Dozens of routes would decode keys before we see them, and cost more than the
-//! hot paths do. Around it are the accept loop ([`serve`]) and, for peers, [`forward_target`].
+//! hot paths do. Around it are the accept loop ([`serve()`]) and, for peers, [`forward_target`].
 //!
 //! - `call`: a request taken apart; who asks; its body within limits.
 //! - `leader`: run here, redirect or proxy; patience while nobody leads.

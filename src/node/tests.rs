@@ -5,13 +5,21 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use super::nature::System;
 use super::*;
 use crate::config::{Config, Options};
 use crate::kv::{Condition, Key, Number};
 
+/// An address nobody listens on, below the ports that outgoing connections are given: one of those
+/// could be taken between this and the node's own bind.
 fn free_address() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    format!("127.0.0.1:{}", listener.local_addr().unwrap().port())
+    loop {
+        let port = 11_000 + System::default().seed() % 20_000;
+        let address = format!("127.0.0.1:{port}");
+        if TcpListener::bind(&address).is_ok() {
+            return address;
+        }
+    }
 }
 
 fn config(dir: &TempDir, id: u64, addresses: &[String]) -> Config {

@@ -126,7 +126,6 @@ impl Cluster {
     }
 
     /// What peers may ask.
-    #[must_use]
     pub fn routes(&self, incoming: PathBuf) -> axum::Router {
         server::routes(self.raft.clone(), Arc::clone(&self.identity), incoming)
     }

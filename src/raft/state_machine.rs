@@ -1,4 +1,4 @@
-//! The bridge from the log to the core: decode, [`kv::apply`], commit one batch, answer.
+//! The bridge from the log to the core: decode, [`kv::apply()`], commit one batch, answer.
 //!
 //! A batch holds the effects of whole entries and the applied log id with the membership, so after
 //! a crash the state is the one after some entry, and says which. An entry that cannot be decoded, or

@@ -3,7 +3,7 @@
 //! Each type here converts from and to its openraft counterpart. Those that hold a membership come
 //! back by `TryFrom`, since bytes can say what no membership may say (a voter without an address).
 //! Peers exchange them through [`crate::encoding`]; the log writes a [`Vote`], a [`LogId`] and a
-//! [`Body`] in its own layout (see [`super::log_store`]), in which a command stays the bytes that
+//! [`Body`] in its own layout (see `log_store`), in which a command stays the bytes that
 //! its proposer made.
 //!
 //! Invariants:

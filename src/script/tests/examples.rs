@@ -91,9 +91,9 @@ fn scope() {
 fn counter() {
     let source = include_str!("../../../deploy/examples/counter.lua");
     expect(&world().run(source), "200\ncontent-type: text/plain\n> 1\\n\ncounter = 1");
-    let ran = world().with("hits", "41").var("key", "hits").run(source);
+    let ran = world().with("hits", "41").var("counter", "hits").run(source);
     expect(&ran, "200\ncontent-type: text/plain\n> 42\\n\nhits = 42");
-    let ran = world().with("hits", "many").var("key", "hits").run(source);
+    let ran = world().with("hits", "many").var("counter", "hits").run(source);
     expect(
         &ran,
         "400\ncontent-type: text/plain\n> error incrementing: not a number: a counter is an int64 or float64 as text\\n",
