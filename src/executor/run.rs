@@ -1,6 +1,6 @@
 //! One turn of a bucket on an executor thread: run its jobs, propose what they wrote.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -32,8 +32,16 @@ pub(super) fn work(executor: &Arc<Executor>) {
         let mut in_the_fast_lane = true;
         while in_the_fast_lane && let Some(chain) = executor.pool.next() {
             let lane = Rc::new(Cell::new(Lane::Fast));
-            let mut turn = Turn { executor, chain: &chain, vm: &mut vm, lane: Rc::clone(&lane) };
+            let batch = Rc::new(Batch::new(executor));
+            let mut turn = Turn {
+                executor,
+                chain: &chain,
+                vm: &mut vm,
+                lane: Rc::clone(&lane),
+                batch: Rc::clone(&batch),
+            };
             turn.run();
+            batch.send();
             if chain.end_turn() {
                 executor.pool.schedule(chain);
             } else {
@@ -50,6 +58,30 @@ struct Turn<'t> {
     /// Made when the thread first meets a script.
     vm: &'t mut Option<Vm>,
     lane: Rc<Cell<Lane>>,
+    batch: Rc<Batch>,
+}
+
+/// The proposals of a turn, sent together: one at a time, the first would have an fsync and a round of
+/// messages of its own, and the others would wait for it.
+struct Batch {
+    executor: Arc<Executor>,
+    proposals: RefCell<Vec<Proposal>>,
+}
+
+impl Batch {
+    fn new(executor: &Arc<Executor>) -> Self {
+        Batch { executor: Arc::clone(executor), proposals: RefCell::default() }
+    }
+
+    fn push(&self, proposal: Proposal) {
+        self.proposals.borrow_mut().push(proposal);
+    }
+
+    fn send(&self) {
+        for proposal in self.proposals.take() {
+            self.executor.proposer.propose(proposal);
+        }
+    }
 }
 
 /// The state that a turn's jobs run on, beneath their overlay.
@@ -209,7 +241,7 @@ impl Turn<'_> {
                 Err(error) => return (txn, Err(error)),
             },
         };
-        let watch = Rc::new(Stopwatch::start(self.executor, &self.lane));
+        let watch = Rc::new(Stopwatch::start(&self.batch, &self.lane));
         let (txn, result) = vm.run(&call, txn, watch);
         (txn, result.map_err(|error| shown(error, owner)))
     }
@@ -230,11 +262,8 @@ impl Turn<'_> {
         }
         let (executor, chain) = (Arc::clone(self.executor), Arc::clone(self.chain));
         let done = move |verdict| settle(&executor, &chain, id, verdict);
-        self.executor.proposer.propose(Proposal {
-            term: id.term,
-            payload: payload.into(),
-            done: Box::new(done),
-        });
+        let payload = payload.into();
+        self.batch.push(Proposal { term: id.term, payload, done: Box::new(done) });
     }
 
     fn put_reader(&self, term: u64, job: Job, answer: Result<Answer>, overlay: Overlay) {
@@ -302,27 +331,31 @@ fn confirm(executor: &Executor, unconfirmed: Unconfirmed) {
 
 /// Keeps a script's time, and moves its thread to the slow lane.
 struct Stopwatch {
-    executor: Arc<Executor>,
+    batch: Rc<Batch>,
     lane: Rc<Cell<Lane>>,
     begun: Instant,
 }
 
 impl Stopwatch {
-    fn start(executor: &Arc<Executor>, lane: &Rc<Cell<Lane>>) -> Self {
-        let (executor, lane) = (Arc::clone(executor), Rc::clone(lane));
-        Stopwatch { executor, lane, begun: Instant::now() }
+    fn start(batch: &Rc<Batch>, lane: &Rc<Cell<Lane>>) -> Self {
+        let (batch, lane) = (Rc::clone(batch), Rc::clone(lane));
+        Stopwatch { batch, lane, begun: Instant::now() }
     }
 }
 
 impl Watch for Stopwatch {
     fn check(&self) -> Result<()> {
         let elapsed = self.begun.elapsed();
-        let settings = &self.executor.settings;
+        let settings = &self.batch.executor.settings;
+        // What was proposed before this script does not wait for it.
+        if elapsed > TURN_TIME_MAX {
+            self.batch.send();
+        }
         if elapsed > Duration::from_millis(settings.limits.time_ms) {
             return Err(settings.limits.time_error());
         }
         if self.lane.get() == Lane::Fast && elapsed > settings.slow_after {
-            self.executor.pool.slow_down()?;
+            self.batch.executor.pool.slow_down()?;
             self.lane.set(Lane::Slow);
         }
         Ok(())
