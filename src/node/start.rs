@@ -15,7 +15,9 @@ use super::{Inner, Node, join, peer};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::executor::{self, Executor, Nature};
-use crate::raft::{Cluster, LogStore, MemberInfo, PeerIdentity, Proposer, StateMachine, Timing};
+use crate::raft::{
+    Cluster, Leadership, LogStore, MemberInfo, PeerIdentity, Proposer, StateMachine, Timing,
+};
 use crate::script;
 use crate::storage::{DataDir, Identity, State};
 
@@ -27,6 +29,8 @@ const SLOW_AFTER: Duration = Duration::from_millis(5);
 const HANDOVER: Duration = Duration::from_secs(3);
 /// Between two tries of something that an election settles.
 const RETRY: Duration = Duration::from_millis(50);
+/// Election timeouts after which a leader that no quorum answers takes no more calls.
+const QUORUM_AGE_MAX: u64 = 3;
 /// Between two looks at whether Raft still runs.
 const WATCH: Duration = Duration::from_millis(500);
 
@@ -44,7 +48,8 @@ impl Node {
             Cluster::start(&timing(config), Arc::clone(&identity), log.clone(), state_machine)
                 .await?;
         let (ready, ready_term) = watch::channel(None);
-        tokio::spawn(keep_ready_term(cluster.clone(), ready));
+        let quorum_age_max = Duration::from_millis(config.election_ms * QUORUM_AGE_MAX);
+        tokio::spawn(keep_ready_term(cluster.clone(), quorum_age_max, ready));
         let nature: Arc<dyn Nature> = Arc::new(System::default());
         let executor = Executor::start(
             settings(config),
@@ -234,8 +239,13 @@ fn settings(config: &Config) -> executor::Settings {
     }
 }
 
-/// Tells the term in which this node leads, once it has applied everything before its own first entry.
-async fn keep_ready_term(cluster: Cluster, ready: watch::Sender<Option<u64>>) {
+/// Tells the term in which this node leads, once it has applied everything before its own first entry,
+/// and as long as a quorum hears it.
+async fn keep_ready_term(
+    cluster: Cluster,
+    quorum_age_max: Duration,
+    ready: watch::Sender<Option<u64>>,
+) {
     let mut leadership = cluster.leadership();
     loop {
         let own_term = leadership.borrow_and_update().own_term;
@@ -245,18 +255,35 @@ async fn keep_ready_term(cluster: Cluster, ready: watch::Sender<Option<u64>>) {
                 Ok(term) if leadership.borrow().own_term == Some(term) => {
                     tracing::info!(term, "leading");
                     ready.send_replace(Some(term));
+                    if quorum_lost(&cluster, &mut leadership, quorum_age_max).await {
+                        tracing::warn!(term, "no quorum answers: this leader can commit nothing");
+                        continue;
+                    }
                 }
                 // Settled by the next change, or by another try.
-                _ if leadership.has_changed().unwrap_or(true) => continue,
-                _ => {
-                    tokio::time::sleep(RETRY).await;
-                    continue;
-                }
+                _ if leadership.has_changed().unwrap_or(true) => {}
+                _ => tokio::time::sleep(RETRY).await,
             }
+            continue;
         }
         if leadership.changed().await.is_err() {
             ready.send_replace(None);
             return;
+        }
+    }
+}
+
+/// Waits until leadership changes (false) or the quorum has been silent for too long (true).
+async fn quorum_lost(
+    cluster: &Cluster,
+    leadership: &mut watch::Receiver<Leadership>,
+    age_max: Duration,
+) -> bool {
+    loop {
+        match tokio::time::timeout(WATCH, leadership.changed()).await {
+            Ok(_) => return false,
+            Err(_) if cluster.quorum_age().is_some_and(|age| age > age_max) => return true,
+            Err(_) => {}
         }
     }
 }

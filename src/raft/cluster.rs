@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use openraft::Instant as _;
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ClientWriteError, ForwardToLeader, LinearizableReadError, RaftError};
 use openraft::raft::ReadPolicy;
@@ -173,6 +174,16 @@ impl Cluster {
     #[must_use]
     pub fn leadership(&self) -> watch::Receiver<Leadership> {
         self.leadership.subscribe()
+    }
+
+    /// How long ago a quorum last said that this node leads; nothing where it does not lead, or is the
+    /// only voter. A node that is cut off goes on as leader, and can commit nothing.
+    #[must_use]
+    pub fn quorum_age(&self) -> Option<Duration> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let alone = metrics.membership_config.voter_ids().count() < 2;
+        metrics.last_quorum_acked.filter(|_| !alone).map(|acked| acked.elapsed())
     }
 
     /// Why Raft has stopped for good, if it has.

@@ -27,7 +27,7 @@ pub mod types;
 pub mod wire;
 
 pub use auth::PeerIdentity;
-pub use cluster::{Cluster, Confirm, MemberInfo, Standing, Timing};
+pub use cluster::{Cluster, Confirm, Leadership, MemberInfo, Standing, Timing};
 pub use log_store::{LogStore, Options as LogOptions};
 pub use network::http_client;
 pub use proposer::{Proposal, Proposer, Verdict};
