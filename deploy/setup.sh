@@ -128,6 +128,18 @@ build_rocksdb() {
     say "RocksDB is built"
 }
 
+# All checkouts share the target directory, and cargo tells by the age of files what is to be built: what
+# another checkout built may be newer than the files here. So whoever takes over makes its own files new.
+claim_target_dir() {
+    local target="${CARGO_TARGET_DIR:-$cache/target}"
+    mkdir -p "$target"
+    if [ "$(cat "$target/checkout" 2>/dev/null || true)" != "$PWD" ]; then
+        find src cluster-tests -name '*.rs' -exec touch {} +
+        printf '%s' "$PWD" >"$target/checkout"
+    fi
+}
+
 install_packages
 need_rust
 build_rocksdb
+claim_target_dir

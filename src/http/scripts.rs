@@ -32,6 +32,9 @@ pub(super) async fn run(
     if call.query.flag("rollback") {
         return Err(Error::invalid("rollback is not supported yet").into());
     }
+    if call.query.flag("dry_run") {
+        return Err(Error::invalid("dry_run is not supported yet").into());
+    }
     call.check_unconditional()?;
     redeem(edge, call)?;
     let credential = call.credential()?;
