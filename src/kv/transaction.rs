@@ -15,7 +15,7 @@ use super::keyspace::{self, BucketMeta, Record, Row, Script, Table};
 use super::limits::{TRANSACTION_BYTES_MAX, TRANSACTION_READS_MAX, TRANSACTION_WRITES_MAX};
 use super::name::{Key, ScriptName};
 use super::policy::Policy;
-use super::store::{self, Get, SharedView, View};
+use super::store::{self, SharedView};
 use crate::encoding;
 use crate::error::{Error, Result};
 
@@ -406,19 +406,4 @@ pub fn read_only(view: SharedView, bucket: BucketId, now: u64) -> Result<Option<
     let mut overlay = Overlay::default();
     overlay.trim(&meta);
     Ok(Some(Transaction::new(view, bucket, overlay, now)))
-}
-
-/// A view of nothing, for tests and for buckets that are gone.
-pub struct Empty;
-
-impl Get for Empty {
-    fn get(&self, _: &[u8]) -> Result<Option<Bytes>> {
-        Ok(None)
-    }
-}
-
-impl View for Empty {
-    fn scan(&self, _: &[u8], _: &[u8], _: bool) -> Box<dyn Iterator<Item = store::Pair> + '_> {
-        Box::new(std::iter::empty())
-    }
 }
