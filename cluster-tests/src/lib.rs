@@ -11,14 +11,21 @@
 //! - Nothing is slept for: a test waits for a condition with a deadline, and says what it waited for.
 //! - An outcome is done, refused or unknown, and unknown is never taken for either.
 
+pub mod check;
 pub mod cluster;
+pub mod history;
 pub mod http;
+pub mod lab;
 pub mod launch;
 pub mod load;
+pub mod model;
+pub mod nemesis;
 pub mod process;
+pub mod report;
 pub mod scenario;
 pub mod session;
 pub mod sources;
 pub mod status;
 pub mod wait;
 pub mod wire;
+pub mod workload;

@@ -1,0 +1,1 @@
+//! Reports: a page for each run, and an index of them.
