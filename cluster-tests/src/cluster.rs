@@ -1,13 +1,14 @@
 //! A cluster of child processes on loopback, and the faults done to it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
 use crate::http::{Http, Reply};
-use crate::launch::{ADMIN_KEY, CLUSTER_SECRET, Launch, free_port};
+use crate::lab::Place;
+use crate::launch::{ADMIN_KEY, CLUSTER_SECRET, Launch};
 use crate::process::{self, Process};
 use crate::status::{Digest, Status};
 use crate::wait::{self, holds};
@@ -52,16 +53,29 @@ impl Cluster {
     /// When the directory cannot be made.
     #[must_use]
     pub fn launch(launch: &Launch, dir: PathBuf) -> Self {
+        let places = (1..=launch.nodes)
+            .map(|id| Place::on_loopback(id, dir.join(format!("node-{id}"))))
+            .collect();
+        Cluster::launch_at(launch, dir, places)
+    }
+
+    /// The same, with a node at each of these places; logs go to the directory.
+    ///
+    /// # Panics
+    /// When the directory cannot be made.
+    #[must_use]
+    pub fn launch_at(launch: &Launch, dir: PathBuf, places: Vec<Place>) -> Self {
         std::fs::create_dir_all(&dir).expect("the cluster's directory can be made");
         let mut flags = launch.flags.clone();
         flags.extend(["--admin-key".to_owned(), ADMIN_KEY.to_owned()]);
         let mut cluster = Cluster { http: Http::default(), nodes: Vec::new(), dir, flags };
-        let places: Vec<_> = (1..=launch.nodes).map(|id| (id, free_port(), free_port())).collect();
-        let peers: Vec<String> =
-            places.iter().map(|(_, _, peer)| format!("127.0.0.1:{peer}")).collect();
-        for (id, port, peer) in places {
-            let join = if launch.nodes == 1 { &[][..] } else { &peers };
-            cluster.put_node(id, port, peer, join, CLUSTER_SECRET);
+        let peers: Vec<String> = if launch.nodes == 1 {
+            Vec::new()
+        } else {
+            places.iter().map(|place| format!("{}:{}", place.host, place.peer_port)).collect()
+        };
+        for place in places {
+            cluster.put_node(place, &peers, CLUSTER_SECRET);
         }
         for node in &mut cluster.nodes {
             node.process.start();
@@ -69,35 +83,41 @@ impl Cluster {
         cluster
     }
 
-    fn put_node(&mut self, id: u64, port: u16, peer: u16, join: &[String], secret: &str) {
-        let data = self.dir.join(format!("node-{id}"));
+    fn put_node(&mut self, place: Place, join: &[String], secret: &str) {
+        let (host, port, peer_port) = (&place.host, place.port, place.peer_port);
         let mut args = vec!["start".to_owned()];
         let mut flag = |name: &str, value: String| args.extend([name.to_owned(), value]);
-        flag("--node-id", id.to_string());
-        flag("--data", data.display().to_string());
-        flag("--listen", format!("127.0.0.1:{port}"));
-        flag("--peer-listen", format!("127.0.0.1:{peer}"));
+        flag("--node-id", place.id.to_string());
+        flag("--data", place.data.display().to_string());
+        flag("--listen", format!("{host}:{port}"));
+        flag("--peer-listen", format!("{host}:{peer_port}"));
         if !join.is_empty() {
             flag("--cluster-secret", secret.to_owned());
             flag("--join", join.join(","));
         }
         args.extend(self.flags.clone());
-        let log = self.dir.join(format!("node-{id}.log"));
+        let log = self.dir.join(format!("node-{}.log", place.id));
         self.nodes.push(Node {
-            id,
-            url: format!("http://127.0.0.1:{port}"),
-            peer: format!("127.0.0.1:{peer}"),
-            data,
-            process: Process::new(id, args, log),
+            id: place.id,
+            url: format!("http://{host}:{port}"),
+            peer: format!("{host}:{peer_port}"),
+            process: Process::new(&place, args, log),
+            data: place.data,
         });
     }
 
     /// Starts one more node that asks those there to let it join, with this secret.
     pub fn add_node(&mut self, id: u64, secret: &str) {
-        let (port, peer) = (free_port(), free_port());
+        let place = Place::on_loopback(id, self.dir.join(format!("node-{id}")));
+        self.add_node_at(place, secret);
+    }
+
+    /// The same, at a place.
+    pub fn add_node_at(&mut self, place: Place, secret: &str) {
+        let id = place.id;
         let mut join: Vec<String> = self.nodes.iter().map(|node| node.peer.clone()).collect();
-        join.push(format!("127.0.0.1:{peer}"));
-        self.put_node(id, port, peer, &join, secret);
+        join.push(format!("{}:{}", place.host, place.peer_port));
+        self.put_node(place, &join, secret);
         self.node_mut(id).process.start();
     }
 
@@ -153,6 +173,18 @@ impl Cluster {
     #[must_use]
     pub fn url(&self, id: u64) -> &str {
         &self.node(id).url
+    }
+
+    /// A node's data directory.
+    #[must_use]
+    pub fn data(&self, id: u64) -> &Path {
+        &self.node(id).data
+    }
+
+    /// The last lines of a node's log.
+    #[must_use]
+    pub fn log_tail(&self, id: u64) -> String {
+        self.node(id).process.log_tail()
     }
 
     /// A path on a node.

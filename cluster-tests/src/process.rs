@@ -9,6 +9,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::lab::Place;
 use crate::wait;
 
 /// Lines of a log that a failure shows.
@@ -36,7 +37,19 @@ pub fn binary() -> PathBuf {
 /// A command of the binary that takes nothing from this process's environment that would configure it.
 #[must_use]
 pub fn command() -> Command {
-    let mut command = Command::new(binary());
+    command_under(&[])
+}
+
+/// The same, started by another command whose words come first.
+fn command_under(words: &[&String]) -> Command {
+    let mut command = match words {
+        [] => Command::new(binary()),
+        [first, rest @ ..] => {
+            let mut command = Command::new(first);
+            command.args(rest).arg(binary());
+            command
+        }
+    };
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("KVDB_") {
             command.env_remove(name);
@@ -49,6 +62,9 @@ pub fn command() -> Command {
 pub struct Process {
     id: u64,
     args: Vec<String>,
+    prefix: Vec<String>,
+    wrapper: Vec<String>,
+    env: Vec<(String, String)>,
     log: PathBuf,
     child: Option<Child>,
 }
@@ -56,8 +72,24 @@ pub struct Process {
 impl Process {
     /// A process that has not been started.
     #[must_use]
-    pub fn new(id: u64, args: Vec<String>, log: PathBuf) -> Self {
-        Process { id, args, log, child: None }
+    pub fn new(place: &Place, args: Vec<String>, log: PathBuf) -> Self {
+        let Place { id, prefix, env, .. } = place.clone();
+        Process { id, args, prefix, wrapper: Vec::new(), env, log, child: None }
+    }
+
+    /// Has the binary started by a command such as `strace -D …`, from the next start on; by none where
+    /// it is empty. The command must become the binary, or be its parent and end with it.
+    pub fn wrap(&mut self, wrapper: Vec<String>) {
+        self.wrapper = wrapper;
+    }
+
+    /// Its process id.
+    ///
+    /// # Panics
+    /// When it does not run.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().unwrap_or_else(|| panic!("node {} does not run", self.id)).id()
     }
 
     /// Starts it; its output goes behind what the log holds already.
@@ -69,9 +101,11 @@ impl Process {
         let log = File::options().create(true).append(true).open(&self.log);
         let mut log = log.expect("the log can be opened");
         let _ = writeln!(log, "--- kvdb {}", self.args.join(" "));
-        let child = command()
+        let words: Vec<&String> = self.prefix.iter().chain(&self.wrapper).collect();
+        let child = command_under(&words)
             .args(&self.args)
             .env("RUST_BACKTRACE", "1")
+            .envs(self.env.clone())
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a file handle can be cloned"))
             .stderr(log)

@@ -1,0 +1,87 @@
+//! The private world: this program again, under `unshare`.
+
+use std::fmt;
+use std::process::{Command, ExitCode};
+
+use nix::unistd::Uid;
+
+use super::{run, shell};
+
+/// Says to the program that it is in the world already.
+const INSIDE: &str = "KVDB_LAB";
+
+/// How nodes are kept apart.
+#[derive(Clone, Debug)]
+pub enum Isolation {
+    /// Each in a network namespace of its own, on a disk of its own.
+    Namespaces,
+    /// Processes on loopback, and why.
+    Plain(String),
+}
+
+impl fmt::Display for Isolation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Isolation::Namespaces => f.write_str("namespaces, a disk each"),
+            Isolation::Plain(why) => write!(f, "plain processes: {why}"),
+        }
+    }
+}
+
+/// Enters the world: either this program is started again inside, and its exit status returned; or it
+/// is inside, or must do without.
+pub fn enter() -> Result<Isolation, ExitCode> {
+    if std::env::var_os(INSIDE).is_some() {
+        return Ok(furnish().map_or_else(Isolation::Plain, |()| Isolation::Namespaces));
+    }
+    match lacking() {
+        Some(why) => Ok(Isolation::Plain(why)),
+        None => Err(start_inside()),
+    }
+}
+
+/// What a world needs and is not there.
+fn lacking() -> Option<String> {
+    if !Uid::effective().is_root() {
+        return Some("namespaces need root".to_owned());
+    }
+    let programs =
+        ["unshare", "ip", "nft", "iptables", "nsenter", "mkfs.ext4", "mount", "fsfreeze"];
+    if let Some(missing) = programs.iter().find_map(|name| program(name).err()) {
+        return Some(missing);
+    }
+    run(unshare().arg("true")).err().map(|why| format!("no namespaces: {why}"))
+}
+
+/// Whether a program is installed.
+pub(super) fn program(name: &str) -> Result<(), String> {
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&paths).any(|dir| dir.join(name).is_file());
+    if found { Ok(()) } else { Err(format!("`{name}` is not installed")) }
+}
+
+fn unshare() -> Command {
+    // The child dies with its parent, and takes every process of the world with it.
+    shell("unshare --mount --net --pid --fork --kill-child --mount-proc --propagation private")
+}
+
+fn start_inside() -> ExitCode {
+    let itself = std::env::current_exe().expect("a process knows its executable");
+    let status = unshare().arg(itself).args(std::env::args_os().skip(1)).env(INSIDE, "1").status();
+    let code = status.ok().and_then(|status| status.code()).unwrap_or(1);
+    u8::try_from(code).map_or(ExitCode::FAILURE, ExitCode::from)
+}
+
+/// What the empty world needs: a loopback device, and places for names that hide the machine's.
+fn furnish() -> Result<(), String> {
+    for line in [
+        "mount -t tmpfs none /run",
+        "mkdir -p /run/netns",
+        "ip link set lo up",
+        // Sockets of a node that was cut off must not hold its ports for long.
+        "sysctl -q -w net.ipv4.tcp_fin_timeout=5",
+    ] {
+        run(&mut shell(line))?;
+    }
+    Ok(())
+}
