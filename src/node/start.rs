@@ -19,7 +19,7 @@ use crate::raft::{
     Cluster, Leadership, LogStore, MemberInfo, PeerIdentity, Proposer, StateMachine, Timing,
 };
 use crate::script;
-use crate::storage::{DataDir, Identity, State};
+use crate::storage::{DataDir, Identity, State, Tuning};
 
 /// Long scripts that may run at a time.
 const SLOW_MAX: usize = 8;
@@ -40,7 +40,8 @@ impl Node {
     pub async fn start(config: &Config) -> Result<Self> {
         let data = DataDir::open(config.data())?;
         let stored = stored_identity(&data, config.node_id)?;
-        let state = Arc::new(State::open(&data)?);
+        let tuning = Tuning { write_buffer_bytes: config.write_buffer_bytes };
+        let state = Arc::new(State::open(&data, tuning)?);
         let log = LogStore::open(&data.log())?;
         let identity = Arc::new(peer_identity(&stored, config));
         let state_machine = StateMachine::new(Arc::clone(&state))?;
