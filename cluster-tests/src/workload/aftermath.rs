@@ -27,8 +27,9 @@ const PAGE_ROWS: usize = 5000;
 /// Most pages of a bucket.
 const PAGES_MAX: usize = 2000;
 
-/// Finds out what became of the script calls whose outcome is unknown, by the rows that they leave. All
-/// nodes must run, and nobody may write. Returns how many were unknown and are not any more.
+/// Waits until the cluster is quiet, then finds out what became of the script calls whose outcome is
+/// unknown, by the rows that they leave. All nodes of the cluster must run and be members, and nobody may
+/// write. Returns how many were unknown and are not any more. What is dumped afterwards is the end.
 pub async fn resolve(operations: &mut [Operation], cluster: &Cluster) -> Result<usize, String> {
     let mut open: Vec<&mut Operation> = operations.iter_mut().filter(|o| is_open(o)).collect();
     quiet(cluster).await?;

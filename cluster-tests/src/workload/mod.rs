@@ -22,6 +22,9 @@
 //!   no other write of the run has.
 //! - A script that succeeds and writes leaves the row `op/ID` in the same transaction; one that was called
 //!   to fail has written it before it fails. Nothing else leaves such a row: see [`leaves_row`].
+//! - A delete of what is not there writes nothing: it is answered like any other, with the revision that it
+//!   read at, which another operation may have made. So is whatever the state denied; a compare-and-set
+//!   that failed does not say its revision at all.
 //! - The scripts do what [`crate::model`] says, no more.
 //! - A client that does not know what became of its call is not used again: another one sits down in its
 //!   place, with a new number and new connections.

@@ -78,7 +78,7 @@ fn script(bucket: &str, id: u64, action: &Action) -> Request {
     request
 }
 
-/// A script's name and its arguments.
+/// A script's name and its arguments. None is called `key` or `access_token`: those are credentials.
 fn call(action: &Action) -> (&'static str, String) {
     match action {
         Action::Add { key, by } => ("add", format!("&counter={key}&by={by}")),
