@@ -1,7 +1,7 @@
 //! Workloads: what clients do while faults happen, recorded as a history.
 //!
 //! A workload has a bucket of its name, some scripts in it, and clients that each draw one call after the
-//! other from a seed: a [`Work`]. The calls are real: HTTP/1.1 to any node, redirects followed by hand,
+//! other from a seed: a `Work`. The calls are real: HTTP/1.1 to any node, redirects followed by hand,
 //! nothing ever sent twice. [`Crowd`] is all clients of all workloads at once; [`resolve`] and
 //! [`dump`] read what is left when they are done and the cluster is whole again.
 //!
