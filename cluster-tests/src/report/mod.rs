@@ -1,8 +1,8 @@
 //! Reports: a page for each run, and an index of them.
 //!
 //! A run is written as three files into a directory of its name: `index.html`, which is read;
-//! `run.json` and `history.jsonl`, from which [`read_run`] makes the same [`Run`] again, so that a
-//! history can be judged anew without its cluster. A campaign keeps only a [`Summary`] of each run and
+//! `run.json` and `history.jsonl`, from which [`read_run`] makes the same
+//! [`Run`](crate::history::Run) again, so that a history can be judged anew without its cluster. A campaign keeps only a [`Summary`] of each run and
 //! writes the index from them: hours of histories do not fit into memory.
 //!
 //! The page is one file without scripts or anything from elsewhere, so that it can be mailed, printed
@@ -18,7 +18,7 @@
 //! Invariants:
 //! - Text reaches a page only through [`html`]'s escaping.
 //! - A page is bounded: what grows with a run is binned, merged or cut, and a cut says so. Only
-//!   violations are always shown in full.
+//!   what a violation says is always shown in full.
 //! - Only what holds is a pass: a run in which something is unknown, or which nobody judged, is not
 //!   headed `Everything held`.
 
@@ -40,6 +40,3 @@ mod words;
 
 pub use files::{read_run, write_index, write_run};
 pub use summary::{FaultCount, Summary, Totals, Violation};
-
-#[expect(unused_imports, reason = "the module's docs name it")]
-use crate::history::Run;

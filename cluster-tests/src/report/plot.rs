@@ -123,7 +123,7 @@ fn not_done(bins: &Bins, axis: Axis) -> Html {
     let refused = area(bins, axis, &NOT_DONE, |bin| some(bins.per_second(bin.refused)));
     let unknown = |bin: &Bin| if bin.unknown > 0 { some(both(bin)) } else { None };
     let unknown = area(bins, axis, &NOT_DONE, unknown);
-    let frame = panel("Not done per second", &NOT_DONE, &levels(&NOT_DONE, top));
+    let frame = panel("Refused or unknown per second", &NOT_DONE, &levels(&NOT_DONE, top));
     let key = key(&NOT_DONE, &[("area refused", "refused"), ("area unknown", "unknown")]);
     [frame, path("area unknown", &unknown), path("area refused", &refused), key]
         .into_iter()

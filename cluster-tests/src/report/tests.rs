@@ -1,7 +1,5 @@
 //! What a reader must find on the pages, and that nothing of a run is lost on disk.
 
-#![expect(clippy::unwrap_used, reason = "a test that meets a surprise panics")]
-
 pub(super) mod example;
 
 use std::fs;
@@ -16,8 +14,7 @@ const SECOND: Micros = 1_000_000;
 
 /// The page of a run.
 fn page(run: &Run) -> String {
-    let dir = tempfile::tempdir().unwrap();
-    fs::read_to_string(write_run(dir.path(), run).unwrap()).unwrap()
+    super::page::html(run)
 }
 
 #[test]
