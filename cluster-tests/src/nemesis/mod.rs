@@ -10,6 +10,9 @@
 //! - Undoing works whatever happened meanwhile, and can be done twice.
 //! - At most a minority loses what it had synced (damaged files, a lost disk) at a time.
 
+pub mod pick;
+mod process;
+
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -74,4 +77,10 @@ pub enum Needs {
     Tracing,
     /// A compiler for the clock's shim.
     Clock,
+}
+
+/// Every kind of fault, in the order of the report.
+#[must_use]
+pub fn kinds() -> Vec<&'static Kind> {
+    [process::KINDS].into_iter().flatten().collect()
 }
