@@ -10,7 +10,11 @@
 //! - Undoing works whatever happened meanwhile, and can be done twice.
 //! - At most a minority loses what it had synced (damaged files, a lost disk) at a time.
 
+mod delay;
+mod disk;
+mod network;
 pub mod pick;
+mod power;
 mod process;
 
 use std::fmt;
@@ -82,5 +86,8 @@ pub enum Needs {
 /// Every kind of fault, in the order of the report.
 #[must_use]
 pub fn kinds() -> Vec<&'static Kind> {
-    [process::KINDS].into_iter().flatten().collect()
+    [process::KINDS, network::KINDS, delay::KINDS, power::KINDS, disk::KINDS]
+        .into_iter()
+        .flatten()
+        .collect()
 }

@@ -12,7 +12,7 @@ use nix::sys::signal::{Signal, kill as send};
 use nix::unistd::Pid;
 
 use super::Arena;
-use crate::lab::run;
+use crate::lab::{Disk, run};
 use crate::wait::holds;
 
 /// How long a process may take to be gone, or to stand still. A process whose disk is frozen is neither
@@ -62,6 +62,23 @@ pub fn majority(arena: &mut Arena) -> Option<Vec<u64>> {
 pub fn all(arena: &mut Arena) -> Option<Vec<u64>> {
     let running = arena.cluster.running();
     (!running.is_empty()).then_some(running)
+}
+
+/// Nodes that run and whose disk no fault has.
+pub fn with_free_disk(arena: &mut Arena) -> Vec<u64> {
+    let mut running = arena.cluster.running();
+    running.retain(|id| arena.lab.disk(*id).is_ok_and(|disk| !disk.is_claimed()));
+    running
+}
+
+/// Does something to a node's disk that may take long, such as waiting until it is not busy.
+pub fn on_disk<T>(
+    arena: &mut Arena,
+    id: u64,
+    work: impl FnOnce(&mut Disk) -> Result<T, String>,
+) -> Result<T, String> {
+    let disk = arena.lab.disk(id)?;
+    tokio::task::block_in_place(|| work(disk))
 }
 
 /// Whom a fault meets: drawn before, or whoever leads once it is installed.
@@ -169,6 +186,14 @@ pub fn stands_still(pid: u32) -> bool {
         .flatten()
         .filter_map(|thread| state_in(&thread.path().join("stat").to_string_lossy()));
     states.all(|state| matches!(state, 'T' | 't'))
+}
+
+/// Who traces a process.
+#[must_use]
+pub fn tracer(pid: u32) -> Option<u32> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("TracerPid:"))?;
+    line.trim().parse().ok().filter(|tracer| *tracer != 0)
 }
 
 /// Stops nodes with SIGSTOP, and waits until no thread of them moves.
