@@ -10,6 +10,7 @@
 //! - Undoing works whatever happened meanwhile, and can be done twice.
 //! - At most a minority loses what it had synced (damaged files, a lost disk) at a time.
 
+mod background;
 mod delay;
 mod disk;
 mod network;

@@ -86,7 +86,7 @@ impl Filter {
 fn chain(hook: &str, rules: Option<&Vec<String>>) -> String {
     let Some(rules) = rules else { return String::new() };
     // A name with a prefix: `input` alone is a word of the language.
-    format!("chain at_{hook} {{ type filter hook {hook} priority 0; {} ; }}", rules.join(" ; "))
+    format!("chain at_{hook} {{ type filter hook {hook} priority 0; {} ; }} ;", rules.join(" ; "))
 }
 
 fn nft(id: u64, script: String) -> Result<String, String> {

@@ -9,17 +9,16 @@ use std::process::Command;
 use std::time::Duration;
 
 use nix::fcntl::{FallocateFlags, fallocate};
-use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
 
 use crate::lab::shell;
+use crate::nemesis::background::{Background, Stop};
 use crate::nemesis::{Arena, Evidence, Fault, Task, pick};
 
 /// A disk that answers nothing for a time.
 pub(super) struct Stall {
     id: u64,
     lasts: Duration,
-    frozen: Option<(oneshot::Sender<()>, JoinHandle<Result<(), String>>)>,
+    frozen: Option<Background>,
 }
 
 impl Stall {
@@ -41,11 +40,10 @@ impl Fault for Stall {
                 disk.claim()?;
                 Ok(disk.path().to_owned())
             })?;
-            let (stop, stopped) = oneshot::channel();
             let frozen = pick::command(fsfreeze("-f", &mount)).await;
             // Whatever is seen: a disk that stays frozen could not even be unmounted.
-            let thaw = thaw(mount.clone(), self.lasts, stopped);
-            self.frozen = Some((stop, tokio::spawn(thaw)));
+            let (lasts, path) = (self.lasts, mount.clone());
+            self.frozen = Some(Background::start(|stop| thaw(path, lasts, stop)));
             frozen?;
             match pick::command(fsfreeze("-f", &mount)).await {
                 Err(busy) if busy.contains("busy") => Ok("frozen: a second freeze is busy".into()),
@@ -56,12 +54,10 @@ impl Fault for Stall {
 
     fn undo<'a>(&'a mut self, arena: &'a mut Arena) -> Task<'a, ()> {
         Box::pin(async move {
-            let Some((stop, task)) = self.frozen.take() else { return Ok(()) };
-            // It has thawed already where nobody listens.
-            let _ = stop.send(());
-            let thawed = task.await.map_err(|e| e.to_string());
+            let Some(frozen) = self.frozen.take() else { return Ok(()) };
+            let thawed = frozen.end().await;
             arena.lab.disk(self.id)?.release();
-            thawed??;
+            thawed?;
             pick::start(arena, &[self.id]).await
         })
     }
@@ -73,7 +69,7 @@ fn fsfreeze(option: &str, mount: &Path) -> Command {
     command
 }
 
-async fn thaw(mount: PathBuf, after: Duration, stop: oneshot::Receiver<()>) -> Result<(), String> {
+async fn thaw(mount: PathBuf, after: Duration, stop: Stop) -> Result<(), String> {
     // Over, or stopped: both end it.
     let _ = tokio::time::timeout(after, stop).await;
     pick::command(fsfreeze("-u", &mount)).await.map(drop)

@@ -3,11 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
-
 use super::probe::{self, End};
 use crate::lab::{Network, shell};
+use crate::nemesis::background::{Background, Stop};
 use crate::nemesis::{Arena, Evidence, Fault, Task, pick};
 
 /// A beat of a flapping link: how long it is down, how long up.
@@ -21,7 +19,7 @@ struct Beat {
 pub(super) struct Flap {
     id: u64,
     beats: Vec<Beat>,
-    running: Option<(oneshot::Sender<()>, JoinHandle<Result<(), String>>)>,
+    running: Option<Background>,
 }
 
 impl Flap {
@@ -46,12 +44,11 @@ impl Fault for Flap {
     fn install<'a>(&'a mut self, _arena: &'a mut Arena) -> Task<'a, Evidence> {
         Box::pin(async move {
             set(self.id, "down").await?;
-            // Before it is confirmed: it must come up again whatever is seen.
-            let (stop, stopped) = oneshot::channel();
-            let beats = self.beats.clone();
-            let first =
-                probe::ping(End::Harness, End::Node(self.id), "-c 3 -i 0.02 -W 0.1").await?;
-            self.running = Some((stop, tokio::spawn(flap(self.id, beats, stopped))));
+            // Asked first, or the link may be up again; it comes up whatever was seen.
+            let first = probe::ping(End::Harness, End::Node(self.id), "-c 3 -i 0.02 -W 0.1").await;
+            let (id, beats) = (self.id, self.beats.clone());
+            self.running = Some(Background::start(|stop| flap(id, beats, stop)));
+            let first = first?;
             if first.received > 0 {
                 return Err(format!("{} pings came back while the link was down", first.received));
             }
@@ -62,12 +59,8 @@ impl Fault for Flap {
     fn undo<'a>(&'a mut self, _arena: &'a mut Arena) -> Task<'a, ()> {
         Box::pin(async move {
             let flapped = match self.running.take() {
+                Some(running) => running.end().await,
                 None => Ok(()),
-                Some((stop, task)) => {
-                    // It has come to its end where nobody listens.
-                    let _ = stop.send(());
-                    task.await.map_err(|e| e.to_string())?
-                }
             };
             set(self.id, "up").await?;
             flapped
@@ -76,7 +69,7 @@ impl Fault for Flap {
 }
 
 /// Goes through the beats, or until it is stopped. The link is down at first.
-async fn flap(id: u64, beats: Vec<Beat>, mut stop: oneshot::Receiver<()>) -> Result<(), String> {
+async fn flap(id: u64, beats: Vec<Beat>, mut stop: Stop) -> Result<(), String> {
     for Beat { down, up } in beats {
         set(id, "down").await?;
         let stopped = tokio::time::timeout(down, &mut stop).await.is_ok();

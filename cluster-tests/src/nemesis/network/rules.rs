@@ -37,10 +37,12 @@ impl Trouble {
                 filter.input(id, format!("{who}{chance} counter drop"));
             }
             Trouble::Reset { percent } => {
-                let rule = format!(
-                    "tcp dport {PEER_PORT} numgen random mod 100 < {percent} \
-                     counter reject with tcp reset"
-                );
+                let chance = match percent {
+                    // nft refuses a comparison that is always true.
+                    100.. => String::new(),
+                    _ => format!("numgen random mod 100 < {percent} "),
+                };
+                let rule = format!("tcp dport {PEER_PORT} {chance}counter reject with tcp reset");
                 // Those of others to it, and its own to others.
                 filter.input(id, rule.clone());
                 filter.output(id, rule);
@@ -61,7 +63,7 @@ impl fmt::Display for Trouble {
                 write!(f, "lose {percent} % of all packets")
             }
             Trouble::Reset { percent } => {
-                write!(f, "reset peers' connections, {percent} % a packet")
+                write!(f, "answer {percent} % of peers' packets by a reset")
             }
         }
     }
