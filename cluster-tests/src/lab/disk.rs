@@ -32,12 +32,14 @@ mod ioctl {
 pub struct Disk {
     image: PathBuf,
     mount: PathBuf,
+    claimed: bool,
 }
 
 impl Disk {
     /// Makes the image and mounts it at `disk` in the directory.
     pub(super) fn make(site: &Path) -> Result<Self, String> {
-        let disk = Disk { image: site.join("disk.img"), mount: site.join("disk") };
+        let (image, mount) = (site.join("disk.img"), site.join("disk"));
+        let disk = Disk { image, mount, claimed: false };
         let made = File::create(&disk.image).and_then(|image| image.set_len(BYTES));
         made.and_then(|()| std::fs::create_dir_all(&disk.mount)).map_err(|e| e.to_string())?;
         run(shell("mkfs.ext4 -q -F -m 0").arg(&disk.image))?;
@@ -82,6 +84,48 @@ impl Disk {
     /// Mounts it again: what was synced is there, and nothing else need be. Nobody may use it.
     pub fn come_back(&self) -> Result<(), String> {
         self.detach()?;
+        self.attach()
+    }
+
+    /// Takes it for a fault: what is frozen, full or read-only must not lose its power as well, or could
+    /// not be unmounted.
+    pub fn claim(&mut self) -> Result<(), String> {
+        if std::mem::replace(&mut self.claimed, true) {
+            return Err(format!("another fault has {}", self.mount.display()));
+        }
+        Ok(())
+    }
+
+    /// Gives it back.
+    pub fn release(&mut self) {
+        self.claimed = false;
+    }
+
+    /// Whether a fault has it.
+    #[must_use]
+    pub fn is_claimed(&self) -> bool {
+        self.claimed
+    }
+
+    /// Has the kernel meet an error in the file system, upon which it becomes read-only.
+    pub fn break_down(&self) -> Result<(), String> {
+        let path = format!("/sys/fs/ext4/{}/trigger_fs_error", self.device()?);
+        std::fs::write(&path, "1").map_err(|e| format!("{path}: {e}"))
+    }
+
+    /// Checks the file system and mounts it again. Nobody may use it.
+    pub fn repair(&self) -> Result<(), String> {
+        self.detach()?;
+        let checked = shell("fsck.ext4 -p").arg(&self.image).output().map_err(|e| e.to_string())?;
+        // 1 and 2: there were errors, and they are corrected.
+        if !matches!(checked.status.code(), Some(0..=2)) {
+            let said = String::from_utf8_lossy(&checked.stdout).into_owned();
+            return Err(format!(
+                "fsck.ext4 of {}: {}: {said}",
+                self.image.display(),
+                checked.status
+            ));
+        }
         self.attach()
     }
 

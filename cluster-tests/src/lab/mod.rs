@@ -22,7 +22,7 @@ use crate::nemesis::Needs;
 
 pub use clock::Clock;
 pub use disk::Disk;
-pub use net::{HARNESS, Network};
+pub use net::{CLIENT_PORT, Filter, HARNESS, Network, PEER_PORT};
 pub use world::{Isolation, enter};
 
 /// Where a node is, and what its process is started with.
@@ -105,7 +105,7 @@ impl Lab {
             network.join(id)?;
             self.disks.insert(id, Disk::make(&site)?);
             place.host = Network::address(id);
-            (place.port, place.peer_port) = (7400, 7401);
+            (place.port, place.peer_port) = (CLIENT_PORT, PEER_PORT);
             place.data = site.join("disk").join("data");
             place.prefix = Network::prefix(id);
         }

@@ -1,12 +1,23 @@
 //! The network: a bridge, and a namespace with an address for each node.
 
+mod filter;
+
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::process::Command;
+
+use nix::sched::{CloneFlags, setns};
 
 use super::{run, shell};
 
+pub use filter::Filter;
+
 /// The address of the harness and its clients on the bridge.
 pub const HARNESS: &str = "10.77.0.254";
+/// The port that every node serves clients on.
+pub const CLIENT_PORT: u16 = 7400;
+/// The port that every node serves its peers on.
+pub const PEER_PORT: u16 = 7401;
 
 /// The bridge and the namespaces on it.
 pub struct Network {
@@ -41,6 +52,22 @@ impl Network {
     #[must_use]
     pub fn inside(id: u64, line: &str) -> Command {
         shell(&format!("nsenter --net=/run/netns/n{id} {line}"))
+    }
+
+    /// Moves this thread into a node's namespace, for good: sockets that it opens are the node's.
+    pub fn enter(id: u64) -> Result<(), String> {
+        let path = format!("/run/netns/n{id}");
+        let namespace = File::open(&path).map_err(|e| format!("{path}: {e}"))?;
+        setns(namespace, CloneFlags::CLONE_NEWNET).map_err(|e| format!("{path}: setns: {e}"))
+    }
+
+    /// Does work on a thread of its own in a node's namespace, and waits for it.
+    pub fn within<T: Send + 'static>(
+        id: u64,
+        work: impl FnOnce() -> Result<T, String> + Send + 'static,
+    ) -> Result<T, String> {
+        let thread = std::thread::spawn(move || Network::enter(id).and_then(|()| work()));
+        thread.join().map_err(|_| format!("work in the namespace of node {id} panicked"))?
     }
 
     /// Makes a node's namespace and plugs it in; nothing where it is there.

@@ -10,6 +10,14 @@
 //! - Undoing works whatever happened meanwhile, and can be done twice.
 //! - At most a minority loses what it had synced (damaged files, a lost disk) at a time.
 
+mod background;
+mod delay;
+mod disk;
+mod network;
+pub mod pick;
+mod power;
+mod process;
+
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -74,4 +82,13 @@ pub enum Needs {
     Tracing,
     /// A compiler for the clock's shim.
     Clock,
+}
+
+/// Every kind of fault, in the order of the report.
+#[must_use]
+pub fn kinds() -> Vec<&'static Kind> {
+    [process::KINDS, network::KINDS, delay::KINDS, power::KINDS, disk::KINDS]
+        .into_iter()
+        .flatten()
+        .collect()
 }
