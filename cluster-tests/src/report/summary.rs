@@ -191,6 +191,12 @@ impl Totals {
         totals
     }
 
+    /// Whether everything held in every run, and nothing is unknown.
+    #[must_use]
+    pub fn passed(&self) -> bool {
+        self.runs > 0 && self.violations == 0 && self.unknown == 0
+    }
+
     /// Adds a run.
     pub fn add(&mut self, run: &Summary) {
         self.runs += 1;
