@@ -1,7 +1,7 @@
 //! Tries every kind of fault on a real cluster under load: is it there, does it go away, does the cluster
 //! heal, and was nothing lost.
 //!
-//! This tests the faults, one at a time; what the store makes of them in every combination is the
+//! This tests the faults, one at a time or a few together; what the store makes of them over hours is the
 //! campaign's business.
 
 use std::io::Write;
@@ -27,9 +27,9 @@ const CALLS_AFTER: u64 = 20;
 /// How long they may take.
 const SERVES: Duration = Duration::from_secs(20);
 
-/// Does each kind of fault to a cluster under load, one at a time: draws it, installs it, shows what
-/// confirms it, undoes it, and waits until the cluster is healthy. Exits with 0 where all of it went well.
-/// Needs root for most kinds. Names the directory with the nodes' logs when something failed.
+/// Does each kind of fault to a cluster under load: draws it, installs it, shows what confirms it, undoes
+/// it, and waits until the cluster is healthy. Exits with 0 where all of it went well. Needs root for most
+/// kinds. Names the directory with the nodes' logs when something failed.
 #[derive(Parser)]
 struct Args {
     /// Kinds to try; all where none is named
@@ -40,9 +40,12 @@ struct Args {
     /// Nodes of the cluster
     #[arg(long, default_value_t = 3)]
     nodes: u64,
-    /// How often each kind is tried
+    /// How often each kind is tried; with --together, how many rounds
     #[arg(long, default_value_t = 1)]
     times: usize,
+    /// Faults at once, drawn from the kinds; one that another is in the way of does not fail the round
+    #[arg(long, default_value_t = 1)]
+    together: usize,
     /// Milliseconds that a fault stays
     #[arg(long, default_value_t = 2000)]
     hold: u64,
@@ -98,18 +101,15 @@ async fn try_all(args: &Args, chosen: &[&'static Kind], isolation: Isolation) {
     scenario.say(&format!("{} nodes, {isolation}, seed {}", args.nodes, args.seed));
     let mut arena = arena(args, isolation, &scenario).await;
     let (mut passed, mut failed) = (0, Vec::new());
-    let rounds = chosen.iter().flat_map(|kind| std::iter::repeat_n(*kind, args.times));
-    for (round, kind) in rounds.enumerate() {
-        if let Err(lacks) = arena.lab.has(kind.needs) {
-            scenario.say(&format!("{}: skipped, {lacks}", kind.name));
-            continue;
-        }
-        let done = try_one(kind, round, Duration::from_millis(args.hold), &mut arena, &scenario);
-        match done.await {
+    for (number, kinds) in rounds(args, chosen, &arena).into_iter().enumerate() {
+        let names: Vec<&str> = kinds.iter().map(|kind| kind.name).collect();
+        scenario.phase(&names.join(", "));
+        let hold = Duration::from_millis(args.hold);
+        match try_round(&kinds, number, hold, &mut arena, &scenario).await {
             Ok(()) => passed += 1,
             Err(why) => {
                 scenario.say(&format!("   FAILED: {why}"));
-                failed.push(format!("{}: {why}", kind.name));
+                failed.push(format!("{}: {why}", names.join(", ")));
                 // The next one must not fail because of this one.
                 if let Err(why) = arena.cluster.try_ready(HEALS).await {
                     failed.push(format!("the cluster does not heal: {why}"));
@@ -141,35 +141,62 @@ async fn arena(args: &Args, isolation: Isolation, scenario: &Scenario) -> Arena 
     Arena { cluster, lab, rng, last_id: args.nodes, troubles: Vec::new() }
 }
 
-async fn try_one(
-    kind: &Kind,
-    round: usize,
+/// The kinds of each round; those that the machine cannot do are left out.
+fn rounds(args: &Args, chosen: &[&'static Kind], arena: &Arena) -> Vec<Vec<&'static Kind>> {
+    let able = |kind: &&Kind| match arena.lab.has(kind.needs) {
+        Ok(()) => true,
+        Err(lacks) => {
+            say(&format!("{} is skipped: {lacks}", kind.name));
+            false
+        }
+    };
+    let able: Vec<&'static Kind> = chosen.iter().copied().filter(able).collect();
+    if args.together == 1 {
+        return able.iter().flat_map(|kind| std::iter::repeat_n(vec![*kind], args.times)).collect();
+    }
+    // Drawn apart from the faults: the same seed has the same rounds, whatever is drawn in them.
+    let mut rng = fastrand::Rng::with_seed(args.seed);
+    let beside: Vec<_> = able.into_iter().filter(|kind| !kind.alone).collect();
+    (0..args.times).map(|_| rng.choose_multiple(beside.iter().copied(), args.together)).collect()
+}
+
+/// One round: faults come one after the other, stay together for a while, and go in any order.
+async fn try_round(
+    kinds: &[&Kind],
+    number: usize,
     hold: Duration,
     arena: &mut Arena,
     scenario: &Scenario,
 ) -> Result<(), String> {
-    scenario.phase(kind.name);
-    let key = format!("round-{round}");
+    let key = format!("round-{number}");
     let load = increments(&arena.cluster, &key);
-    let mut fault = (kind.draw)(arena).ok_or("nothing to do it to")?;
-    let installed = there_and_back(fault.as_mut(), hold, arena, scenario).await;
+    let (mut faults, mut problems) = (Vec::new(), Vec::new());
+    for kind in kinds {
+        match (kind.draw)(arena) {
+            None if kinds.len() == 1 => problems.push("nothing to do it to".to_owned()),
+            None => scenario.figure(kind.name, "nothing to do it to now"),
+            Some(mut fault) => {
+                let installed = install(fault.as_mut(), arena, scenario).await;
+                // Of several, one may be in the way of another.
+                problems.extend(installed.err().filter(|_| kinds.len() == 1));
+                faults.push(fault);
+            }
+        }
+    }
+    tokio::time::sleep(hold).await;
+    arena.rng.shuffle(&mut faults);
+    for mut fault in faults {
+        problems.extend(undo(fault.as_mut(), arena, scenario).await.err());
+    }
     let healing = Instant::now();
     arena.cluster.try_ready(HEALS).await.map_err(|why| format!("does not heal: {why}"))?;
     scenario.figure("healthy after, s", format!("{:.1}", healing.elapsed().as_secs_f64()));
-    load.more_acked(CALLS_AFTER, SERVES).await;
-    let account = load.stop().await;
-    let value = arena.cluster.http.get(arena.cluster.at(1, &format!("/{BUCKET}/{key}")));
-    let value = value.send().await.map_err(|failure| failure.reason)?.text();
-    let value = value.parse().map_err(|_| format!("the counter is {value:?}"))?;
-    scenario.figure("increments", summary(&account, value));
-    exact(&account, value)?;
-    installed
+    problems.extend(judge(load, &key, arena, scenario).await.err());
+    if problems.is_empty() { Ok(()) } else { Err(problems.join("; ")) }
 }
 
-/// Installs a fault, leaves it for a while, and undoes it, twice.
-async fn there_and_back(
+async fn install(
     fault: &mut dyn Fault,
-    hold: Duration,
     arena: &mut Arena,
     scenario: &Scenario,
 ) -> Result<(), String> {
@@ -181,16 +208,30 @@ async fn there_and_back(
         Ok(evidence) => scenario.figure("there", format!("{fault}: {evidence} ({took:.1} s)")),
         Err(why) => scenario.figure("NOT there", format!("{fault}: {why} ({took:.1} s)")),
     }
-    if installed.is_ok() {
-        tokio::time::sleep(hold).await;
-    }
+    installed.map(drop)
+}
+
+/// Undoes a fault, twice.
+async fn undo(fault: &mut dyn Fault, arena: &mut Arena, scenario: &Scenario) -> Result<(), String> {
     let started = Instant::now();
     let undone = fault.undo(arena).await;
-    scenario.figure("undone in, s", format!("{:.1}", started.elapsed().as_secs_f64()));
+    let took = started.elapsed().as_secs_f64();
+    scenario.figure("undone", format!("{fault} ({took:.1} s)"));
     let again = fault.undo(arena).await;
-    installed?;
-    undone.map_err(|why| format!("undoing it: {why}"))?;
-    again.map_err(|why| format!("undoing it again: {why}"))
+    undone.map_err(|why| format!("undoing {fault}: {why}"))?;
+    again.map_err(|why| format!("undoing {fault} again: {why}"))
+}
+
+/// The load goes on, and its counter is exact.
+async fn judge(load: Load, key: &str, arena: &Arena, scenario: &Scenario) -> Result<(), String> {
+    load.more_acked(CALLS_AFTER, SERVES).await;
+    let account = load.stop().await;
+    let node = *arena.cluster.ids().first().ok_or("no node is left")?;
+    let value = arena.cluster.http.get(arena.cluster.at(node, &format!("/{BUCKET}/{key}")));
+    let value = value.send().await.map_err(|failure| failure.reason)?.text();
+    let value = value.parse().map_err(|_| format!("the counter is {value:?}"))?;
+    scenario.figure("increments", summary(&account, value));
+    exact(&account, value)
 }
 
 fn increments(cluster: &Cluster, key: &str) -> Load {

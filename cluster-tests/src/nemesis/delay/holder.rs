@@ -2,8 +2,8 @@
 //!
 //! Invariants:
 //! - At most [`HELD_MAX`] packets are held; the oldest goes on when one more comes.
-//! - The kernel stops handing packets over before the thread ends, and the thread lets all go before that:
-//!   none is lost by undoing it.
+//! - The kernel stops handing packets over before the thread ends, and the thread lets all go before it
+//!   ends: undoing loses none.
 //! - Where the thread dies, packets pass (`--queue-bypass`).
 
 use std::collections::BTreeMap;
@@ -168,6 +168,9 @@ fn hold(mut queue: Queue, number: u16, mut held: Held, stop: &AtomicBool) -> Res
             match queue.recv() {
                 Ok(packet) => held.put(packet),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                // The verdict of a packet that the kernel has dropped: it drops what is queued in a
+                // namespace when the rules of another fault are removed there.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) => return Err(complain(error)),
             }
         }
