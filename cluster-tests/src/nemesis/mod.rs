@@ -10,6 +10,13 @@
 //! - Undoing works whatever happened meanwhile, and can be done twice.
 //! - At most a minority loses what it had synced (damaged files, a lost disk) at a time.
 
+pub mod clock;
+pub mod crash;
+pub mod damage;
+pub mod membership;
+mod node;
+pub mod restart;
+
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
