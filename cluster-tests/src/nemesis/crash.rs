@@ -108,7 +108,7 @@ impl Crash {
         // Of a crash before this one.
         let _ = std::fs::remove_file(&trace);
         node::end(arena, id);
-        let words = self.wrapper(&arena.cluster.data(id).to_owned(), &trace);
+        let words = self.wrapper(arena.cluster.data(id), &trace);
         arena.cluster.process(id).wrap(words);
         arena.cluster.restart(id);
         let began = Instant::now();

@@ -14,6 +14,8 @@ pub(in crate::nemesis) enum Sort {
     Identity,
     /// A file of the Raft log.
     Log,
+    /// `log/SYNCED`: how far the log is synced.
+    Synced,
     /// `state/CURRENT`.
     State,
     /// A table of RocksDB.
@@ -42,6 +44,7 @@ impl Sort {
         match (&*top, &*name) {
             (_, "LOCK") => Sort::Lock,
             ("IDENTITY", _) => Sort::Identity,
+            ("log", "SYNCED") => Sort::Synced,
             ("log", _) => Sort::Log,
             ("snapshots" | "incoming", _) => Sort::Scratch,
             ("state", "CURRENT") if below == 1 => Sort::State,
@@ -130,8 +133,9 @@ mod tests {
         for (path, sort) in [
             ("IDENTITY", Sort::Identity),
             ("LOCK", Sort::Lock),
-            ("log/LOCK", Sort::Lock),
-            ("log/r-00_000.wal", Sort::Log),
+            ("log/SYNCED", Sort::Synced),
+            ("log/wal/LOCK", Sort::Lock),
+            ("log/wal/r-00_000.wal", Sort::Log),
             ("state/CURRENT", Sort::State),
             ("state/db-1/CURRENT", Sort::Current),
             ("state/db-1/MANIFEST-000005", Sort::Manifest),

@@ -7,6 +7,7 @@
 //!
 //! Invariants:
 //! - One node is damaged at a time, all others being healthy: no majority ever loses what it had synced.
+//!   Damage in a table may lie where nothing has read yet, so a node that still has it is replaced too.
 //! - The evidence begins with `outcome=`: [`outcome`] reads it.
 
 pub(super) mod files;
@@ -15,7 +16,7 @@ mod outcome;
 
 use std::fmt;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use self::files::{Found, Sort};
@@ -52,7 +53,7 @@ pub const KINDS: &[Kind] = &[
     }),
     kind("delete-file", "any file is gone", |arena| draw(arena, Harm::Delete, |_| true)),
     kind("old-log", "a file of the log is as it was a while ago", |arena| {
-        draw(arena, Harm::Old, is_log)
+        draw(arena, Harm::Old, |sort| sort == Sort::Log)
     }),
     kind("old-state", "a file of the database is as it was a while ago", |arena| {
         draw(arena, Harm::Old, |sort| matches!(sort, Sort::Manifest | Sort::Current | Sort::State))
@@ -70,7 +71,7 @@ const fn kind(
 }
 
 fn is_log(sort: Sort) -> bool {
-    sort == Sort::Log
+    matches!(sort, Sort::Log | Sort::Synced)
 }
 
 /// The outcome in a damage's evidence: `refused`, `repaired` or `harmless`.
@@ -96,13 +97,15 @@ struct Damage {
     wanted: fn(Sort) -> bool,
     /// Whether it has to be replaced.
     refused: bool,
+    /// A damaged file that was perhaps not read as a whole.
+    latent: Option<PathBuf>,
 }
 
 /// A damage to one node of a cluster that is whole.
 fn draw(arena: &mut Arena, harm: Harm, wanted: fn(Sort) -> bool) -> Option<Box<dyn Fault>> {
     let whole = arena.cluster.running().len() == arena.cluster.ids().len();
     let node = node::draw(arena).filter(|_| whole && arena.cluster.ids().len() >= NODES_MIN)?;
-    Some(Box::new(Damage { node, harm, wanted, refused: false }))
+    Some(Box::new(Damage { node, harm, wanted, refused: false, latent: None }))
 }
 
 impl Damage {
@@ -125,7 +128,7 @@ impl Damage {
     }
 
     fn harm(
-        &self,
+        &mut self,
         rng: &mut fastrand::Rng,
         data: &Path,
         older: Option<(Found, Vec<u8>)>,
@@ -140,6 +143,7 @@ impl Damage {
         }
         let bytes_min = u64::from(self.harm != Harm::Delete);
         let file = files::draw(rng, data, bytes_min, self.wanted)?;
+        self.latent = (file.sort == Sort::Table).then(|| file.path.clone());
         let done = match self.harm {
             Harm::Flip => harm::flip(rng, &file),
             Harm::Truncate => harm::truncate(rng, &file),
@@ -178,8 +182,9 @@ impl Fault for Damage {
             if !arena.cluster.ids().contains(&self.node) {
                 return Ok(());
             }
+            let latent = self.latent.as_ref().is_some_and(|path| path.exists());
             // Damage may be met later than at the start.
-            if self.refused || !node::runs(arena, self.node) {
+            if self.refused || latent || !node::runs(arena, self.node) {
                 self.replace(arena).await?;
             }
             Ok(())

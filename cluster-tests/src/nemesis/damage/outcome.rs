@@ -5,11 +5,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::super::{Arena, node};
-use crate::launch::ADMIN_KEY;
 use crate::wait::holds;
 
 /// How long a node may take until it is ready or has exited.
 const DECIDE: Duration = Duration::from_secs(30);
+/// How long a read may be refused because nobody leads.
+const READ: Duration = Duration::from_secs(10);
 /// Keys of a page when everything is read.
 const PAGE: usize = 5000;
 /// Pages of a bucket that are read.
@@ -92,31 +93,44 @@ fn log_since(path: &Path, before: u64) -> String {
     String::from_utf8_lossy(bytes.get(before..).unwrap_or_default()).into_owned()
 }
 
-/// Reads all keys of all buckets that this may read, from the node itself. An answer that is missing
-/// because nobody leads says nothing of the node; one that names an error of its own does.
+/// Reads all keys of all buckets that this may read, from the node itself.
 async fn read_all(arena: &mut Arena, id: u64) -> Result<(), String> {
-    let Ok(digest) = arena.cluster.try_digest(id).await else {
-        return holds(node::runs(arena, id), || "it exited while it was read".to_owned());
-    };
+    let digest = node::until!(READ, arena.cluster.try_digest(id).await)?;
     for bucket in digest.buckets.iter().filter(|bucket| bucket.keys > 0) {
         let mut start = String::new();
         for _ in 0..PAGES_MAX {
-            let path =
-                format!("/{}/?values=true&format=json&limit={PAGE}&start={start}", bucket.name);
-            let call = arena.cluster.http.get(arena.cluster.at(id, &path)).bearer(ADMIN_KEY);
-            let Ok(reply) = call.send().await else { break };
-            holds(reply.status != 500, || format!("reading `{}` answers {reply}", bucket.name))?;
-            let Ok(rows) = serde_json::from_slice::<Vec<(String, String)>>(&reply.body) else {
-                break;
-            };
-            let Some((last, _)) = rows.last().filter(|_| reply.status == 200 && rows.len() == PAGE)
-            else {
-                break;
-            };
-            start = format!("{last}%00");
+            match read_page(arena, id, &bucket.name, &start).await? {
+                Some(last) => start = format!("{last}%00"),
+                None => break,
+            }
         }
     }
     holds(node::runs(arena, id), || "it exited while it was read".to_owned())
+}
+
+/// Reads a page; its last key where there are more. An answer that is missing because nobody leads says
+/// nothing of the node, so it is asked for again; one that names an error of its own does.
+async fn read_page(
+    arena: &mut Arena,
+    id: u64,
+    bucket: &str,
+    start: &str,
+) -> Result<Option<String>, String> {
+    let path = format!("/{bucket}/?values=true&format=json&limit={PAGE}&start={start}");
+    let reply = node::until!(READ, {
+        holds(node::runs(arena, id), || "it exited while it was read".to_owned())?;
+        let reply = arena.cluster.http.get(arena.cluster.at(id, &path)).send().await;
+        let reply = reply.map_err(|failure| failure.reason)?;
+        holds(reply.status != 503, || format!("reading `{bucket}` answers {reply}"))?;
+        Ok(reply)
+    })?;
+    let text = reply.text();
+    let why = || format!("reading `{bucket}` answers {}: {text}", reply.status);
+    holds(reply.status < 500, why)?;
+    // One that needs a key is not for us to read.
+    let rows: Vec<(String, String)> = serde_json::from_str(&text).unwrap_or_default();
+    let more = reply.header("x-kvdb-truncated") == Some("true") || rows.len() == PAGE;
+    Ok(rows.into_iter().next_back().map(|(key, _)| key).filter(|_| more))
 }
 
 #[cfg(test)]
