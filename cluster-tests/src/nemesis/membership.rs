@@ -19,6 +19,8 @@ const CHANGE: Duration = Duration::from_secs(40);
 const UNDO: Duration = Duration::from_secs(60);
 /// Between two tries of a change that the cluster refused.
 const PAUSE: Duration = Duration::from_millis(250);
+/// A lab has an address for each id up to this.
+const IDS_MAX: u64 = 250;
 /// Fewest voters that are left when one is taken away.
 const VOTERS_MIN: usize = 3;
 
@@ -183,6 +185,7 @@ pub(super) async fn add(arena: &mut Arena) -> Result<u64, String> {
 
 /// Starts a node with a new id, and waits until it is a learner; else it is taken away again.
 async fn join(arena: &mut Arena) -> Result<u64, String> {
+    holds(arena.last_id < IDS_MAX, || format!("all ids up to {IDS_MAX} are used"))?;
     arena.last_id += 1;
     let id = arena.last_id;
     let place = arena.lab.place(id)?;
