@@ -1,4 +1,5 @@
-//! `kill -9` of every node at once, under a load of unique keys, several times over.
+//! `kill -9` of every node at once, under a load of unique keys, several times over; and a voter whose log
+//! lost its end, which must not vote again.
 
 #![expect(clippy::unwrap_used, reason = "a test that meets a surprise panics")]
 
@@ -57,6 +58,51 @@ async fn all_killed_at_once_keep_what_was_acknowledged() {
             check_keys(&cluster, *id, &acked, &unknown).await;
         }
         cluster.agree().await;
+    }
+}
+
+/// A cut between two records looks like a log that was never written further. With such a voter, a node
+/// that lags and a leader that dies, a majority would stand without what was acknowledged.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_voter_whose_log_lost_its_end_is_refused() {
+    let scenario = Scenario::begin("forgetful");
+    scenario.phase("start three nodes");
+    let mut cluster = Launch::of(3).start(&scenario).await;
+    cluster.create_bucket(1, "unique", "").await;
+    let leader = cluster.leader().await;
+    let [voter, lagging] = cluster.others(leader).try_into().unwrap();
+    cluster.agree().await;
+    let files = std::fs::read_dir(cluster.data(voter).join("log/wal")).unwrap();
+    let mut files = files.map(|file| file.unwrap().path());
+    let log = files.find(|path| path.extension() == Some("wal".as_ref())).unwrap();
+    let length = log.metadata().unwrap().len();
+
+    scenario.phase("write while one stands still, then cut the other's log");
+    cluster.pause(lagging);
+    let mut acked = BTreeMap::new();
+    for serial in 0..100 {
+        let put = cluster
+            .http
+            .put(cluster.at(leader, &format!("/unique/{}", key(0, serial))), value(0, serial));
+        put.must(Duration::from_secs(10)).await;
+        acked.insert(key(0, serial), value(0, serial));
+    }
+    cluster.kill(voter);
+    std::fs::File::options().write(true).open(&log).unwrap().set_len(length).unwrap();
+
+    scenario.phase("it is refused");
+    cluster.restart(voter);
+    let exit = cluster.process(voter).exited(Duration::from_secs(20)).await;
+    let said = cluster.log_tail(voter);
+    assert!(!exit.success() && said.contains("was synced up to"), "{exit}: {said}");
+
+    scenario.phase("kill the leader; with it the other two have everything");
+    cluster.kill(leader);
+    cluster.resume(lagging);
+    cluster.restart(leader);
+    cluster.leader().await;
+    for id in [leader, lagging] {
+        check_keys(&cluster, id, &acked, &BTreeMap::new()).await;
     }
 }
 

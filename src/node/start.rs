@@ -18,6 +18,7 @@ use crate::executor::{self, Executor, Nature};
 use crate::mutant::{self, Mutant};
 use crate::raft::{
     Cluster, Leadership, LogStore, MemberInfo, PeerIdentity, Proposer, StateMachine, Timing,
+    applied_index,
 };
 use crate::script;
 use crate::storage::{DataDir, Identity, State, Tuning};
@@ -44,6 +45,7 @@ impl Node {
         let tuning = Tuning { write_buffer_bytes: config.write_buffer_bytes };
         let state = Arc::new(State::open(&data, tuning)?);
         let log = LogStore::open(&data.log())?;
+        refuse_amnesia(&state, &log)?;
         let identity = Arc::new(peer_identity(&stored, config));
         let state_machine = StateMachine::new(Arc::clone(&state))?;
         let cluster =
@@ -205,6 +207,16 @@ fn stored_identity(data: &DataDir, node_id: u64) -> Result<Identity> {
             Ok(identity)
         }
     }
+}
+
+/// A state without a log has lost it, and the node's votes with it: they come before all that is applied.
+pub(super) fn refuse_amnesia(state: &State, log: &LogStore) -> Result<()> {
+    let applied = applied_index(&*state.view())?;
+    if applied > 0 && log.is_empty()? {
+        let detail = format!("it is empty, and the state is that after entry {applied}");
+        return Err(Error::corrupt("raft log", detail));
+    }
+    Ok(())
 }
 
 fn peer_identity(stored: &Identity, config: &Config) -> PeerIdentity {

@@ -149,3 +149,40 @@ async fn leadership_moves_and_the_old_leader_refuses() {
     assert!(matches!(refused, Err(Error::NotLeader { .. })), "{refused:?}");
     assert_eq!(value(&old, &bucket, "k").await.unwrap(), "v");
 }
+
+/// Without its log a node would vote again where it has voted.
+#[tokio::test(flavor = "multi_thread")]
+async fn state_without_a_log_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(&dir, 1, &[free_address()]);
+    let node = Node::start(&config).await.unwrap();
+    eventually("ready", || node.is_ready()).await;
+    let bucket = BucketName::parse("b").unwrap();
+    node.create_bucket(bucket.clone(), PolicyRequest::default()).await.unwrap();
+    node.shutdown().await.unwrap();
+    let data = dir.path().join("1");
+    // The directory stays locked as long as anybody has the node.
+    let copy = dir.path().join("copy");
+    copy_all(&data, &copy);
+    std::fs::remove_dir_all(copy.join("log")).unwrap();
+    let data = DataDir::open(&copy).unwrap();
+    let state = State::open(&data).unwrap();
+    for _ in 0..2 {
+        let log = LogStore::open(&data.log()).unwrap();
+        let refused = start::refuse_amnesia(&state, &log);
+        assert!(matches!(refused, Err(Error::Corrupt { what: "raft log", .. })), "{refused:?}");
+        log.close().unwrap();
+    }
+}
+
+fn copy_all(from: &std::path::Path, to: &std::path::Path) {
+    std::fs::create_dir(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let (from, name) = entry.map(|entry| (entry.path(), entry.file_name())).unwrap();
+        if from.is_dir() {
+            copy_all(&from, &to.join(name));
+        } else {
+            std::fs::copy(&from, to.join(name)).unwrap();
+        }
+    }
+}

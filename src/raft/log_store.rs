@@ -13,7 +13,8 @@
 //!
 //! **Crashes.** Opening cuts a torn tail and refuses damage; `recovery` says how it tells one from
 //! the other: what is written after a sync begins with a mark that says so. The difference matters,
-//! because cutting off a synced entry breaks the promise that made it count for a quorum.
+//! because cutting off a synced entry breaks the promise that made it count for a quorum. How far the
+//! log must reach is noted beside it: see `synced`.
 //!
 //! **Memory.** Newest payloads stay in memory, up to [`Options::cache_bytes`]; those of the file
 //! that is being written always do. The state machine and followers that keep up read from there.
@@ -32,6 +33,7 @@
 mod codec;
 mod flush;
 mod recovery;
+mod synced;
 
 use std::fmt::Debug;
 use std::fs::File;
@@ -54,6 +56,7 @@ use tracing::error;
 
 use self::codec::{Mark, Records};
 use self::flush::{Counters, Flush};
+use self::synced::Synced;
 use super::types::{Entry, IOFlushed, LogId, TypeConfig, Vote};
 use super::wire;
 use crate::error::{Error, Result};
@@ -61,6 +64,8 @@ use crate::mutant::{self, Mutant};
 
 /// What an error calls this.
 const WHAT: &str = "raft log";
+/// Where raft-log's files lie, in the log's directory.
+const FILES: &str = "wal";
 /// raft-log's buffer for reading a file when it opens.
 const READ_BUFFER_BYTES: usize = 1 << 20;
 /// The least that an entry counts for in the cache.
@@ -115,6 +120,7 @@ struct Log {
     waiting: Vec<IOFlushed>,
     done: mpsc::Sender<()>,
     counters: Arc<Counters>,
+    synced: Synced,
 }
 
 impl LogStore {
@@ -129,12 +135,15 @@ impl LogStore {
     /// Opens the log of a directory with the sizes given.
     pub fn open_with(dir: &Path, options: Options) -> Result<LogStore> {
         make_dir(dir)?;
-        let config = raft_log_config(dir, options)?;
-        recovery::mend(&config.wal)?;
+        let (synced, position) = Synced::open(dir)?;
+        let files = dir.join(FILES);
+        make_dir(&files)?;
+        let config = raft_log_config(&files, options)?;
+        recovery::mend(&config.wal, position)?;
         let raft = RaftLog::open(Arc::new(config)).map_err(open_error)?;
         let counters = Arc::new(Counters::default());
         let (done, flushes) = mpsc::channel();
-        let log = Log::new(raft, done, Arc::clone(&counters))?;
+        let log = Log::new(raft, done, Arc::clone(&counters), synced)?;
         let shared = Arc::new(Shared { log: RwLock::new(Some(log)) });
         spawn_flusher(Arc::clone(&shared), flushes)?;
         let handle = Handle { shared, counters, read_bytes: options.read_bytes };
@@ -218,10 +227,11 @@ impl Log {
         raft: RaftLog<Records>,
         done: mpsc::Sender<()>,
         counters: Arc<Counters>,
+        synced: Synced,
     ) -> io::Result<Log> {
         let end = raft.stat().open_chunk.global_end;
         let (marked, flushing, waiting) = (false, false, Vec::new());
-        let mut log = Log { raft, end, marked, flushing, waiting, done, counters };
+        let mut log = Log { raft, end, marked, flushing, waiting, done, counters, synced };
         log.mark()?;
         log.flush()?;
         log.raft.wait_worker_idle()?;
@@ -315,7 +325,8 @@ impl Log {
 
     fn flush(&mut self) -> io::Result<()> {
         let waiting = std::mem::take(&mut self.waiting);
-        let flush = Flush::new(waiting, self.done.clone(), Arc::clone(&self.counters));
+        let note = (self.synced.clone(), self.end);
+        let flush = Flush::new(waiting, note, self.done.clone(), Arc::clone(&self.counters));
         self.flushing = true;
         self.marked = false;
         self.raft.flush(true, Some(flush))

@@ -3,7 +3,7 @@
 //! ```text
 //! data/IDENTITY        which cluster and node this directory belongs to; written once per change
 //! data/LOCK            held while a process uses the directory
-//! data/log/            the Raft log, owned by `raft`
+//! data/log/            the Raft log and how far it is synced, owned by `raft`
 //! data/state/CURRENT   the name of the database in use
 //! data/state/db-N/     RocksDB
 //! data/snapshots/      checkpoints: hard links into the database, gone at the next start

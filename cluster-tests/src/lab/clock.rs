@@ -1,6 +1,7 @@
 //! Wall clocks that can be moved while a node runs: a preloaded shim that adds an offset.
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -33,23 +34,46 @@ impl Clock {
         ])
     }
 
-    fn file(&self, id: u64) -> PathBuf {
+    /// The shim.
+    #[must_use]
+    pub fn library(&self) -> &Path {
+        &self.library
+    }
+
+    /// The file with a node's offset, which its process maps.
+    #[must_use]
+    pub fn file(&self, id: u64) -> PathBuf {
         self.dir.join(format!("clock-{id}"))
     }
 
     /// Moves a node's wall clock away from the machine's, forward or back. Seen at once.
     pub fn shift(&self, id: u64, by: Duration, forward: bool) -> Result<(), String> {
-        let offset = i64::try_from(by.as_nanos()).map_err(|e| e.to_string())?;
-        let offset = if forward { offset } else { -offset };
-        // In place: the file is mapped.
-        let written = fs::OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(self.file(id))
-            .and_then(|file| {
-                std::os::unix::fs::FileExt::write_all_at(&file, &offset.to_le_bytes(), 0)
-            });
-        written.map_err(|e| e.to_string())
+        let nanos = i64::try_from(by.as_nanos()).map_err(|e| e.to_string())?;
+        self.offset(id)?.set(if forward { nanos } else { -nanos })
+    }
+
+    /// A node's offset, to be moved again and again.
+    pub fn offset(&self, id: u64) -> Result<Offset, String> {
+        let path = self.file(id);
+        // Kept as it is: the file is mapped.
+        let file = File::options().create(true).truncate(false).read(true).write(true).open(&path);
+        file.map(Offset).map_err(|e| format!("{}: {e}", path.display()))
+    }
+}
+
+/// How far a node's wall clock is from the machine's, in nanoseconds.
+pub struct Offset(File);
+
+impl Offset {
+    /// Moves it. Seen at once.
+    pub fn set(&self, nanos: i64) -> Result<(), String> {
+        self.0.write_all_at(&nanos.to_le_bytes(), 0).map_err(|e| e.to_string())
+    }
+
+    /// Where it is.
+    pub fn get(&self) -> Result<i64, String> {
+        let mut nanos = [0; 8];
+        self.0.read_exact_at(&mut nanos, 0).map_err(|e| e.to_string())?;
+        Ok(i64::from_le_bytes(nanos))
     }
 }

@@ -20,7 +20,7 @@ use std::process::Command;
 use crate::launch::free_port;
 use crate::nemesis::Needs;
 
-pub use clock::Clock;
+pub use clock::{Clock, Offset};
 pub use disk::Disk;
 pub use net::{CLIENT_PORT, Filter, HARNESS, Network, PEER_PORT};
 pub use world::{Isolation, enter};

@@ -11,12 +11,18 @@
 //! - At most a minority loses what it had synced (damaged files, a lost disk) at a time.
 
 mod background;
+mod clock;
+mod crash;
+mod damage;
 mod delay;
 mod disk;
+mod membership;
 mod network;
+mod node;
 pub mod pick;
 mod power;
 mod process;
+mod restart;
 
 use std::fmt;
 use std::future::Future;
@@ -88,10 +94,21 @@ pub enum Needs {
 /// Every kind of fault, in the order of the report.
 #[must_use]
 pub fn kinds() -> Vec<&'static Kind> {
-    [process::KINDS, network::KINDS, delay::KINDS, power::KINDS, disk::KINDS]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        process::KINDS,
+        network::KINDS,
+        delay::KINDS,
+        power::KINDS,
+        disk::KINDS,
+        clock::KINDS,
+        damage::KINDS,
+        membership::KINDS,
+        crash::KINDS,
+        restart::KINDS,
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// The kinds of these names, all where none is named.

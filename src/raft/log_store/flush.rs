@@ -4,6 +4,7 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 
+use super::synced::Synced;
 use crate::raft::types::IOFlushed;
 
 /// What the log did since it was opened.
@@ -19,6 +20,8 @@ pub(super) struct Counters {
 /// the log's lock, and a holder of that lock may be waiting for the very worker that calls this.
 pub(crate) struct Flush {
     waiting: Vec<IOFlushed>,
+    /// What is on disk then, and where that is noted.
+    note: (Synced, u64),
     done: mpsc::Sender<()>,
     counters: Arc<Counters>,
 }
@@ -26,10 +29,11 @@ pub(crate) struct Flush {
 impl Flush {
     pub(super) fn new(
         waiting: Vec<IOFlushed>,
+        note: (Synced, u64),
         done: mpsc::Sender<()>,
         counters: Arc<Counters>,
     ) -> Self {
-        Flush { waiting, done, counters }
+        Flush { waiting, note, done, counters }
     }
 
     fn complete(&mut self, result: &io::Result<()>) {
@@ -44,7 +48,9 @@ impl raft_log::Callback for Flush {
         if result.is_ok() {
             self.counters.fsyncs.fetch_add(1, Ordering::Relaxed);
         }
-        self.complete(&result);
+        let (synced, position) = &self.note;
+        let noted = result.and_then(|()| synced.note(*position));
+        self.complete(&noted);
     }
 }
 

@@ -11,9 +11,12 @@
 //! written. A mark after an unreadable record hence proves that the record was synced: it is damage.
 //! Without a mark after it, it belongs to the last batch, which may be torn, and is cut.
 //!
-//! What that leaves: damage to the last batch is cut, as torn, until the mark that follows it
-//! reaches the disk. That mark is written right after the sync where no other batch waits, so
-//! it is the time until the kernel writes it back.
+//! Marks cannot show that the end is missing: the file was cut, or is an old copy, or is gone. That is
+//! what the position is for that was last noted as synced ([`super::synced`]): a log that ends before
+//! it is damaged.
+//!
+//! What that leaves: damage to the last batches is taken for a torn tail where the power was cut before
+//! the kernel had written back both the mark behind them and the note.
 
 use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
@@ -38,23 +41,32 @@ const MARK_HEAD: [u8; 5] = [0, 0, 0, 5, 1];
 /// refuses any damage in them.
 ///
 /// A file without one whole record goes: its first record is written once the file before it is
-/// synced, so that one may be torn too.
-pub(super) fn mend(config: &Config) -> Result<()> {
+/// synced, so that one may be torn too. Nothing before the position `synced` may be missing.
+pub(super) fn mend(config: &Config, synced: u64) -> Result<()> {
     let lock = Wal::acquire_lock(config)?;
     for id in Wal::load_chunk_ids(config, &lock)?.into_iter().rev() {
         let path = PathBuf::from(config.chunk_path(id));
-        if mend_file(&path, id.offset())? > 0 {
-            break;
+        if mend_file(&path, id.offset(), synced)? > 0 {
+            return Ok(());
         }
         fs::remove_file(&path)?;
         config.sync_dir()?;
+    }
+    reaches(Path::new(&config.dir), 0, synced)
+}
+
+/// Refuses a log that ends before what was synced.
+fn reaches(path: &Path, end: u64, synced: u64) -> Result<()> {
+    if end < synced {
+        let detail = format!("{} ends at {end}, and was synced up to {synced}", path.display());
+        return Err(Error::corrupt(WHAT, detail));
     }
     Ok(())
 }
 
 /// Leaves only whole records in a file that starts at a position of the log, all on disk, and says
 /// how many bytes they are.
-fn mend_file(path: &Path, start: u64) -> Result<u64> {
+fn mend_file(path: &Path, start: u64, synced: u64) -> Result<u64> {
     let bytes = fs::read(path)?;
     let good = readable(&bytes);
     let (_, rest) = bytes.split_at(good);
@@ -65,6 +77,7 @@ fn mend_file(path: &Path, start: u64) -> Result<u64> {
         let detail = format!("{} is damaged at {offset}, before {mark}", path.display());
         return Err(Error::corrupt(WHAT, detail));
     }
+    reaches(path, offset, synced)?;
     let file = OpenOptions::new().write(true).open(path)?;
     if !rest.is_empty() {
         warn!(path = %path.display(), offset, bytes = rest.len(), "cutting a torn tail off the log");

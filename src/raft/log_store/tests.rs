@@ -53,17 +53,25 @@ fn settle(store: &LogStore) {
     store.read(|log| log.raft.wait_worker_idle()).unwrap();
 }
 
-/// The files as a crash at this moment leaves them.
+/// The files as a power cut at this moment leaves them, at worst: what is noted as synced was not
+/// written back.
 fn crash_image(from: &Path) -> TempDir {
     let image = dir();
+    Synced::open(image.path()).unwrap();
+    fs::create_dir(image.path().join(FILES)).unwrap();
     for file in chunks(from) {
-        fs::copy(&file, image.path().join(file.file_name().unwrap())).unwrap();
+        fs::copy(&file, image.path().join(FILES).join(file.file_name().unwrap())).unwrap();
     }
     image
 }
 
+/// As if what was noted as synced had not been written back.
+fn forget_note(dir: &Path) {
+    Synced::open(dir).unwrap().0.note(0).unwrap();
+}
+
 fn chunks(dir: &Path) -> Vec<PathBuf> {
-    let files = fs::read_dir(dir).unwrap().map(|file| file.unwrap().path());
+    let files = fs::read_dir(dir.join(FILES)).unwrap().map(|file| file.unwrap().path());
     let mut files: Vec<_> = files.filter(|path| path.extension() == Some("wal".as_ref())).collect();
     files.sort();
     files
@@ -280,7 +288,10 @@ async fn closing_completes_what_waits() {
 fn dropped_flush_fails_who_waits() {
     let (send, receive) = TypeConfig::oneshot();
     let (done, flushes) = mpsc::channel();
-    drop(Flush::new(vec![IOFlushed::signal(send)], done, Arc::default()));
+    let dir = dir();
+    let (synced, _) = Synced::open(dir.path()).unwrap();
+    drop(Flush::new(vec![IOFlushed::signal(send)], (synced, 7), done, Arc::default()));
+    assert_eq!(Synced::open(dir.path()).unwrap().1, 0, "nothing was synced");
     assert!(futures::executor::block_on(receive).unwrap().is_err());
     assert_eq!(flushes.iter().count(), 1);
 }
@@ -311,6 +322,7 @@ async fn torn_tail_of_any_bytes_is_cut() {
     let state = [[0, 0, 0, 5, 1].as_slice(), &noise].concat();
     for tail in [&[0; 4_096], noise.as_slice(), &short, &state] {
         fs::write(&path, [&bytes, tail].concat()).unwrap();
+        forget_note(image.path());
         let mut store = LogStore::open(image.path()).unwrap();
         assert_eq!(all(&mut store).await, entries(0..5));
         append(&mut store, entries(5..6)).await;
@@ -391,6 +403,7 @@ async fn flipped_bit_is_refused_or_costs_nothing() {
         let mut damaged = bytes.clone();
         *damaged.get_mut(bit / 8).unwrap() ^= 1 << (bit % 8);
         fs::write(&path, &damaged).unwrap();
+        forget_note(image.path());
         let opened = LogStore::open(image.path());
         if bit / 8 < last_mark {
             assert!(is_corrupt(opened), "bit {bit}");
@@ -424,6 +437,7 @@ async fn file_cut_at_any_length_holds_the_first_entries() {
             fs::remove_file(file).unwrap();
         }
         fs::write(&path, bytes.get(..length).unwrap()).unwrap();
+        forget_note(image.path());
         let mut store = LogStore::open(image.path()).unwrap();
         let left = all(&mut store).await;
         assert_eq!(left, entries(0..left.len() as u64), "length {length}");
@@ -454,6 +468,73 @@ async fn damage_in_an_older_file_and_a_missing_file_are_refused() {
     assert_eq!(all(&mut LogStore::open_with(dir.path(), options).unwrap()).await, entries(0..40));
 }
 
+/// What the log itself cannot tell: its end is missing, cut between two records or anywhere else.
+#[tokio::test]
+async fn log_that_ends_before_what_was_synced_is_refused() {
+    let (image, bytes) = small_log().await;
+    let path = chunk(image.path());
+    let last_mark = records(&bytes, 0).last().unwrap().0;
+    let (synced, _) = Synced::open(image.path()).unwrap();
+    // As each start and each sync does.
+    for length in 0..bytes.len() {
+        synced.note(last_mark as u64).unwrap();
+        let cut = bytes.get(..length).unwrap();
+        fs::write(&path, cut).unwrap();
+        let opened = LogStore::open(image.path());
+        if length < last_mark {
+            assert!(is_corrupt(opened), "length {length}");
+            assert_eq!(fs::read(&path).unwrap(), cut, "length {length}: refused and left alone");
+        } else {
+            assert_eq!(all(&mut opened.unwrap()).await, entries(0..5), "length {length}");
+        }
+    }
+    fs::remove_file(&path).unwrap();
+    assert!(is_corrupt(LogStore::open(image.path())), "no file at all");
+}
+
+/// What is acknowledged is noted before: the note is the end of the log, but for the mark behind it.
+#[tokio::test]
+async fn synced_position_is_noted_before_it_is_told() {
+    let dir = dir();
+    let options = Options { chunk_bytes: 700, ..Options::default() };
+    let mut store = LogStore::open_with(dir.path(), options).unwrap();
+    for index in 0..40 {
+        append(&mut store, entries(index..index + 1)).await;
+        let (_, noted) = Synced::open(dir.path()).unwrap();
+        let end: u64 = chunks(dir.path()).iter().map(|path| path.metadata().unwrap().len()).sum();
+        assert!(noted > 0 && noted <= end, "{noted} of {end}");
+        let image = crash_image(dir.path());
+        Synced::open(image.path()).unwrap().0.note(noted).unwrap();
+        let mut survivor = LogStore::open_with(image.path(), options).unwrap();
+        assert_eq!(all(&mut survivor).await, entries(0..index + 1));
+    }
+    store.save_vote(&Vote::new_committed(1, 7)).await.unwrap();
+    drop(store);
+    fs::remove_file(chunks(dir.path()).last().unwrap()).unwrap();
+    assert!(is_corrupt(LogStore::open_with(dir.path(), options)), "the newest file is gone");
+}
+
+#[tokio::test]
+async fn lost_or_damaged_note_is_refused() {
+    let dir = dir();
+    let mut store = LogStore::open(dir.path()).unwrap();
+    append(&mut store, entries(0..5)).await;
+    drop(store);
+    let path = dir.path().join("SYNCED");
+    let note = fs::read(&path).unwrap();
+    for bit in 0..note.len() * 8 {
+        let mut damaged = note.clone();
+        *damaged.get_mut(bit / 8).unwrap() ^= 1 << (bit % 8);
+        fs::write(&path, damaged).unwrap();
+        assert!(is_corrupt(LogStore::open(dir.path())), "bit {bit}");
+    }
+    fs::remove_file(&path).unwrap();
+    assert!(is_corrupt(LogStore::open(dir.path())));
+    assert!(!path.exists(), "not made anew");
+    fs::write(&path, note).unwrap();
+    assert_eq!(all(&mut LogStore::open(dir.path()).unwrap()).await, entries(0..5));
+}
+
 /// A crash while a new file is begun: the file before it is the last, and may be torn itself.
 #[tokio::test]
 async fn begun_file_without_a_record_goes() {
@@ -462,7 +543,8 @@ async fn begun_file_without_a_record_goes() {
     let next = raft_log::chunked_wal::Config::chunk_file_name((bytes.len() as u64 + 9).into());
     fs::write(&path, [bytes.as_slice(), &[9; 9]].concat()).unwrap();
     for begun in [[].as_slice(), &[0; 100], &[1; 100]] {
-        fs::write(image.path().join(&next), begun).unwrap();
+        fs::write(image.path().join(FILES).join(&next), begun).unwrap();
+        forget_note(image.path());
         let mut store = LogStore::open(image.path()).unwrap();
         assert_eq!(all(&mut store).await, entries(0..5));
         assert_eq!(chunks(image.path()).len(), 1);
