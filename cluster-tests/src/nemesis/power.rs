@@ -42,8 +42,10 @@ pub(super) const KINDS: &[Kind] = &[
                 return None;
             }
             arena.rng.shuffle(&mut ids);
-            let behind = ids.split_off(ids.len() - (all - 1) / 2);
+            let mut behind = ids.split_off(ids.len() - (all - 1) / 2);
             let cut = ids.pop()?;
+            behind.sort_unstable();
+            ids.sort_unstable();
             let dwell = Duration::from_millis(arena.rng.u64(200..=2000));
             Some(Box::new(PausePower { behind, cut, ahead: ids, dwell, dark: Vec::new() }))
         },
