@@ -111,6 +111,34 @@ cluster-test: build ## The tests of whole clusters; `make cluster-test T=failove
 smoke: build ## A cluster end to end, a leader killed, answers checked; about half a minute
 	@$(CLUSTER) smoke
 
+# --- Break it
+
+# What the campaigns below need beyond a build: network filters, tracing, images of disks.
+.PHONY: setup-lab
+setup-lab: setup
+	@deploy/setup.sh --lab
+
+JEPSEN := $(CARGO_TARGET_DIR)/$(PROFILE)/jepsen
+REPORTS ?= .kvdb/jepsen
+comma_flag = $(if $($(1)),--$(2) $($(1)))
+
+.PHONY: jepsen
+jepsen: build setup-lab ## Fault campaign, 10 minutes; MINUTES=n SEED=n FAULTS=a,b WORKLOADS=a,b NODES=n, LONG=1: hours
+	@$(JEPSEN) run --reports $(REPORTS) --minutes $(or $(MINUTES),$(if $(LONG),240,10)) \
+		$(call comma_flag,SEED,seed) $(call comma_flag,FAULTS,faults) $(call comma_flag,NODES,nodes) \
+		$(call comma_flag,WORKLOADS,workloads) $(call comma_flag,HISTORIES,histories) $(call comma_flag,SECONDS,seconds)
+
+.PHONY: jepsen-short
+jepsen-short: build setup-lab ## The seeded campaign of CI: the same faults each time, some two minutes
+	@$(JEPSEN) run --reports $(REPORTS) --minutes 2 --seed 20261124 --seconds 25
+
+.PHONY: mutants
+mutants: setup-lab ## Are planted bugs found? MUTANTS=a,b, MINUTES=n for each
+	@cargo build --locked --workspace --bins --profile $(PROFILE) --features kvdb/mutants
+	@cp $(CARGO_TARGET_DIR)/$(PROFILE)/kvdb $(CARGO_TARGET_DIR)/$(PROFILE)/kvdb-mutants
+	@KVDB_BIN=$(CARGO_TARGET_DIR)/$(PROFILE)/kvdb-mutants $(JEPSEN) mutants --reports $(REPORTS)/mutants \
+		$(call comma_flag,MUTANTS,only) $(call comma_flag,MINUTES,minutes) $(call comma_flag,SEED,seed)
+
 # --- Change it
 
 .PHONY: fix

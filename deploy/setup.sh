@@ -7,6 +7,7 @@
 #
 # usage: deploy/setup.sh            set up
 #        deploy/setup.sh --env      print what cargo needs in its environment, and do nothing else
+#        deploy/setup.sh --lab      install what fault campaigns need; without root, say what is missing
 #
 # environment: KVDB_CACHE           where RocksDB and the target directory are kept (~/.cache/kvdb)
 #              CARGO_TARGET_DIR     another target directory
@@ -43,8 +44,40 @@ any() {
     return 1
 }
 
+# Installs Debian packages; says what to do where it cannot.
+install() {
+    local sudo=()
+    command -v apt-get >/dev/null || die "install these first, then run again: $*"
+    if [ "$(id -u)" != 0 ]; then
+        command -v sudo >/dev/null || die "as root, install these, then run again: $*"
+        sudo=(sudo)
+    fi
+    say "installing $*"
+    "${sudo[@]}" apt-get update -qq
+    "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive \
+        apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+}
+
+# Network filters, tracing, disk images, an fsync that lies. A campaign does without what is not there.
+install_lab() {
+    local missing=()
+    command -v nft       >/dev/null || missing+=(nftables)
+    command -v iptables  >/dev/null || missing+=(iptables)
+    command -v ip        >/dev/null || missing+=(iproute2)
+    command -v ping      >/dev/null || missing+=(iputils-ping)
+    command -v strace    >/dev/null || missing+=(strace)
+    command -v mkfs.ext4 >/dev/null || missing+=(e2fsprogs)
+    any /usr/lib/*/libeatmydata.so* || missing+=(libeatmydata1)
+    [ ${#missing[@]} -eq 0 ] && return
+    if [ "$(id -u)" != 0 ]; then
+        say "not root: nodes will be plain processes, with fewer faults (missing: ${missing[*]})"
+        return
+    fi
+    install "${missing[@]}"
+}
+
 install_packages() {
-    local missing=() sudo=()
+    local missing=()
     command -v g++   >/dev/null || missing+=(g++)
     command -v cmake >/dev/null || missing+=(cmake)
     command -v ninja >/dev/null || missing+=(ninja-build)
@@ -55,15 +88,7 @@ install_packages() {
     { any /usr/lib/*/libclang[-.]*so* /usr/lib/llvm-*/lib/libclang[-.]*so* \
         && any /usr/lib/llvm-*/lib/clang/*/include /usr/lib/clang/*/include; } || missing+=(libclang-dev)
     [ ${#missing[@]} -eq 0 ] && return
-    command -v apt-get >/dev/null || die "install these first, then run again: ${missing[*]}"
-    if [ "$(id -u)" != 0 ]; then
-        command -v sudo >/dev/null || die "as root, install these, then run again: ${missing[*]}"
-        sudo=(sudo)
-    fi
-    say "installing ${missing[*]}"
-    "${sudo[@]}" apt-get update -qq
-    "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive \
-        apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+    install "${missing[@]}"
 }
 
 need_rust() {
@@ -138,6 +163,11 @@ claim_target_dir() {
         printf '%s' "$PWD" >"$target/checkout"
     fi
 }
+
+if [ "${1:-}" = --lab ]; then
+    install_lab
+    exit 0
+fi
 
 install_packages
 need_rust

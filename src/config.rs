@@ -219,6 +219,9 @@ table! {
         snapshot_entries: u64 = 500_000, "KVDB_SNAPSHOT_ENTRIES", "N";
         /// Entries kept in the log behind a snapshot, for followers that were away. Default: 200000.
         keep_entries: u64 = 200_000, "KVDB_KEEP_ENTRIES", "N";
+        /// Bytes of changes that the state keeps in memory before it writes a file; some such tables
+        /// exist at a time. Default: 33554432 (32 MiB).
+        write_buffer_bytes: usize = 32 << 20, "KVDB_WRITE_BUFFER_BYTES", "N";
         /// How log lines look. Default: text.
         log_format: LogFormat = LogFormat::Text, "KVDB_LOG_FORMAT", "HOW";
         /// Which log lines are written: error, warn, info, debug, trace, or `module=level` separated
@@ -235,6 +238,8 @@ fn processors() -> usize {
 const HEARTBEATS_PER_ELECTION: u64 = 3;
 /// Most executor threads.
 const THREADS_MAX: usize = 1024;
+/// Least write buffer: RocksDB takes no smaller one.
+const WRITE_BUFFER_MIN: u64 = 64 << 10;
 /// Least memory in which a script can start, in bytes.
 const SCRIPT_MEMORY_MIN: usize = 1 << 20;
 
@@ -403,6 +408,8 @@ impl Config {
         let shortest = self.heartbeat_ms.saturating_mul(HEARTBEATS_PER_ELECTION);
         check("--election-ms", self.election_ms, shortest, 600_000);
         check("--snapshot-entries", self.snapshot_entries, 1, u64::MAX);
+        let write_buffer = self.write_buffer_bytes as u64;
+        check("--write-buffer-bytes", write_buffer, WRITE_BUFFER_MIN, 1 << 40);
     }
 }
 

@@ -12,8 +12,12 @@
 //! In the order in which they are best read: [`kv`] says what the database is, [`script`] runs the guests,
 //! [`storage`] and [`raft`] keep and agree, [`executor`] gives each bucket its order, [`node`] is the
 //! façade, [`http`] the edge. `docs/life-of-a-script.md` walks the whole road.
+//!
+//! Where `mutant::is(…)` stands, read `false`: it plants a bug in builds that test the tests, and only there.
 
 pub mod error;
+
+mod mutant;
 
 pub mod encoding;
 pub mod kv;

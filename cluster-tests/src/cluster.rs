@@ -181,6 +181,12 @@ impl Cluster {
         &self.node(id).data
     }
 
+    /// A node's log.
+    #[must_use]
+    pub fn log(&self, id: u64) -> &Path {
+        self.node(id).process.log()
+    }
+
     /// The last lines of a node's log.
     #[must_use]
     pub fn log_tail(&self, id: u64) -> String {

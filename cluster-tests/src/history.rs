@@ -152,11 +152,11 @@ pub struct Operation {
     pub outcome: Outcome,
 }
 
-impl Operation {
+impl Action {
     /// Whether it can change the state.
     #[must_use]
     pub fn writes(&self) -> bool {
-        match &self.action {
+        match self {
             Action::Get { .. }
             | Action::List { .. }
             | Action::Balances
@@ -164,6 +164,14 @@ impl Operation {
             Action::Append { steps } => steps.iter().any(|step| matches!(step, Micro::Append(..))),
             _ => true,
         }
+    }
+}
+
+impl Operation {
+    /// Whether it can change the state.
+    #[must_use]
+    pub fn writes(&self) -> bool {
+        self.action.writes()
     }
 }
 

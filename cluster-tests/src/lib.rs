@@ -11,6 +11,7 @@
 //! - Nothing is slept for: a test waits for a condition with a deadline, and says what it waited for.
 //! - An outcome is done, refused or unknown, and unknown is never taken for either.
 
+pub mod campaign;
 pub mod check;
 pub mod cluster;
 pub mod history;

@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 
 use crate::http::{Failure, Reply};
 
-/// How long one exchange may take.
+/// How long one exchange may take, and how long a connection, unless the client says otherwise.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// Largest head of an answer.
 const HEAD_BYTES_MAX: usize = 64 << 10;
@@ -18,55 +18,81 @@ const HEAD_BYTES_MAX: usize = 64 << 10;
 const HOPS_MAX: u32 = 5;
 
 /// A client's connections, by `host:port`.
-#[derive(Default)]
 pub struct Wire {
     connections: BTreeMap<String, TcpStream>,
+    connect_timeout: Duration,
+    exchange_timeout: Duration,
+}
+
+impl Default for Wire {
+    fn default() -> Self {
+        Wire::within(TIMEOUT, TIMEOUT)
+    }
+}
+
+/// A request, without the node that it goes to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Request {
+    /// The HTTP method.
+    pub method: &'static str,
+    /// Path and query.
+    pub path: String,
+    /// Headers beside `Host` and `Content-Length`.
+    pub headers: Vec<(&'static str, String)>,
+    /// The body.
+    pub body: String,
 }
 
 impl Wire {
-    /// Sends a request to a node's URL and follows its redirects. Never sends one twice.
+    /// Connections that may take this long to be made, and exchanges that may take this long each.
+    #[must_use]
+    pub fn within(connect_timeout: Duration, exchange_timeout: Duration) -> Self {
+        Wire { connections: BTreeMap::new(), connect_timeout, exchange_timeout }
+    }
+
+    /// Sends a request without headers to a node's URL, as [`Wire::send`] does.
     pub async fn call(
         &mut self,
-        method: &str,
+        method: &'static str,
         url: &str,
         path: &str,
         body: &str,
     ) -> Result<Reply, Failure> {
-        let (mut host, mut path) = (host_of(url)?.to_owned(), path.to_owned());
+        let (path, body) = (path.to_owned(), body.to_owned());
+        self.send(url, Request { method, path, headers: Vec::new(), body }).await
+    }
+
+    /// Sends a request to a node's URL and follows its redirects. Never sends one twice.
+    pub async fn send(&mut self, url: &str, mut request: Request) -> Result<Reply, Failure> {
+        let mut host = host_of(url)?.to_owned();
         for hops in 0..=HOPS_MAX {
-            let mut reply = self.exchange(method, &host, &path, body).await?;
+            let mut reply = self.exchange(&host, &request).await?;
             reply.hops = hops;
             if reply.status != 307 {
                 return Ok(reply);
             }
-            (host, path) = split(&reply.location())?;
+            let location = reply.header("location");
+            let location = location.ok_or_else(|| unsent(format!("to nowhere: {reply}")))?;
+            (host, request.path) = split(location)?;
         }
         Err(unsent("too many redirects"))
     }
 
-    async fn exchange(
-        &mut self,
-        method: &str,
-        host: &str,
-        path: &str,
-        body: &str,
-    ) -> Result<Reply, Failure> {
+    async fn exchange(&mut self, host: &str, request: &Request) -> Result<Reply, Failure> {
         let mut stream = match self.connections.remove(host) {
             Some(stream) if still_open(&stream) => stream,
-            _ => connect(host).await?,
+            _ => connect(host, self.connect_timeout).await?,
         };
-        let request = format!(
-            "{method} {path} HTTP/1.1\r\nhost: {host}\r\ncontent-length: {}\r\n\r\n{body}",
-            body.len()
-        );
+        let bytes = on_the_wire(host, request);
         let answer = async {
-            stream.write_all(request.as_bytes()).await?;
+            stream.write_all(bytes.as_bytes()).await?;
             read_reply(&mut stream).await
         };
-        let reply = match tokio::time::timeout(TIMEOUT, answer).await {
+        let what = || format!("{} {host}{}", request.method, request.path);
+        let reply = match tokio::time::timeout(self.exchange_timeout, answer).await {
             Ok(Ok(reply)) => reply,
-            Ok(Err(error)) => return Err(lost(format!("{method} {host}{path}: {error}"))),
-            Err(_) => return Err(lost(format!("{method} {host}{path}: no answer"))),
+            Ok(Err(error)) => return Err(lost(format!("{}: {error}", what()))),
+            Err(_) => return Err(lost(format!("{}: no answer", what()))),
         };
         if reply.header("connection") != Some("close") {
             self.connections.insert(host.to_owned(), stream);
@@ -75,8 +101,17 @@ impl Wire {
     }
 }
 
-async fn connect(host: &str) -> Result<TcpStream, Failure> {
-    let connect = tokio::time::timeout(TIMEOUT, TcpStream::connect(host)).await;
+fn on_the_wire(host: &str, request: &Request) -> String {
+    let Request { method, path, headers, body } = request;
+    let mut text = format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\n");
+    for (name, value) in headers {
+        text += &format!("{name}: {value}\r\n");
+    }
+    text + &format!("content-length: {}\r\n\r\n{body}", body.len())
+}
+
+async fn connect(host: &str, limit: Duration) -> Result<TcpStream, Failure> {
+    let connect = tokio::time::timeout(limit, TcpStream::connect(host)).await;
     let stream = match connect {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return Err(unsent(format!("connect {host}: {error}"))),
@@ -169,6 +204,20 @@ mod tests {
         assert_eq!((host.as_str(), path.as_str()), ("127.0.0.1:7400", "/b/scripts/s?a=b"));
         assert_eq!(split("http://h:1").unwrap().1, "/");
         assert!(split("ftp://h").is_err());
+    }
+
+    #[test]
+    fn writes_requests() {
+        let request = Request {
+            method: "PUT",
+            path: "/b/k".into(),
+            headers: vec![("if-match", "\"7\"".into())],
+            body: "v".into(),
+        };
+        assert_eq!(
+            on_the_wire("h:1", &request),
+            "PUT /b/k HTTP/1.1\r\nhost: h:1\r\nif-match: \"7\"\r\ncontent-length: 1\r\n\r\nv"
+        );
     }
 
     #[test]

@@ -13,22 +13,26 @@ use cluster_tests::sources::{self, Source};
 /// above it in this table.
 const IMPORTS: &[(&str, &[&str])] = &[
     ("error", &[]),
+    ("mutant", &[]),
     ("metrics", &["error"]),
     ("encoding", &["error"]),
-    ("kv", &["encoding", "error"]),
+    ("kv", &["encoding", "error", "mutant"]),
     ("config", &["kv", "error"]),
-    ("script", &["kv", "error"]),
+    ("script", &["kv", "error", "mutant"]),
     ("storage", &["kv", "encoding", "error"]),
-    ("raft", &["storage", "kv", "encoding", "error"]),
-    ("executor", &["kv", "script", "raft", "storage", "encoding", "error"]),
+    ("raft", &["storage", "kv", "encoding", "error", "mutant"]),
+    ("executor", &["kv", "script", "raft", "storage", "encoding", "error", "mutant"]),
     ("api", &["kv", "error"]),
     (
         "node",
-        &["executor", "raft", "script", "storage", "api", "kv", "config", "encoding", "error"],
+        &[
+            "executor", "raft", "script", "storage", "api", "kv", "config", "encoding", "error",
+            "mutant",
+        ],
     ),
-    ("http", &["node", "api", "kv", "script", "error", "metrics", "config"]),
+    ("http", &["node", "api", "kv", "script", "error", "metrics", "config", "mutant"]),
     ("client", &["api", "error"]),
-    ("cli", &["http", "node", "client", "api", "config", "error", "kv", "metrics"]),
+    ("cli", &["http", "node", "client", "api", "config", "error", "kv", "metrics", "mutant"]),
     ("main", &["cli"]),
 ];
 

@@ -31,9 +31,16 @@ Exit codes:
   0 done   1 refused, or not there   2 asked wrongly
   3 nobody there or no leader: ask again   4 a write may or may not have happened";
 
+/// The version; a build that can have planted bugs says so.
+const VERSION: &str = if cfg!(feature = "mutants") {
+    concat!(env!("CARGO_PKG_VERSION"), "+mutants")
+} else {
+    env!("CARGO_PKG_VERSION")
+};
+
 /// A replicated key-value store that people program.
 #[derive(Debug, Parser)]
-#[command(name = "kvdb", version, after_help = EXAMPLES, max_term_width = 100)]
+#[command(name = "kvdb", version = VERSION, after_help = EXAMPLES, max_term_width = 100)]
 struct Cli {
     #[command(flatten)]
     server: Server,

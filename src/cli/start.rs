@@ -14,7 +14,7 @@ use super::{Failure, Start};
 use crate::config::{Config, LogFormat, Options};
 use crate::error::Error;
 use crate::node::Node;
-use crate::{http, metrics};
+use crate::{http, metrics, mutant};
 
 /// What a shell says of a process that SIGINT ended.
 const INTERRUPTED: i32 = 130;
@@ -32,6 +32,7 @@ pub(super) fn run(start: Start) -> Result<ExitCode, Failure> {
         return Ok(ExitCode::SUCCESS);
     }
     trace(&config);
+    mutant::announce();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::Other(format!("the runtime: {error}")))?;
     runtime.block_on(serve(&mut config))?;
@@ -67,7 +68,7 @@ async fn serve(config: &mut Config) -> Result<(), Failure> {
     let router = http::router(node.clone(), config);
     node.set_forward_target(http::forward_target(router.clone()));
     tracing::info!(
-        version = env!("CARGO_PKG_VERSION"),
+        version = super::VERSION,
         node = config.node_id,
         listen = config.listen,
         advertise = config.advertise(),

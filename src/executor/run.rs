@@ -15,7 +15,8 @@ use crate::kv::{
     Answer, BucketId, BucketMeta, BucketName, Command, CommandId, Credential, Effect, Overlay,
     PolicyRequest, Row, SharedView, Transaction, Write, store,
 };
-use crate::raft::Proposal;
+use crate::mutant::{self, Mutant};
+use crate::raft::{Proposal, Verdict};
 use crate::script::{self, Vm, Watch};
 
 /// Jobs that a bucket may run before the next bucket has its turn.
@@ -165,6 +166,11 @@ impl Turn<'_> {
                 let command = self.command(term, job, &overlay, now, Effect::Write(writes));
                 (overlay, Ran::Wrote(Box::new(command), answer))
             }
+            Err(error) if mutant::is(Mutant::NoRollback) && !writes.is_empty() => {
+                let answer = Answer { status: 500, ..Answer::text(format!("{error}\n")) };
+                let command = self.command(term, job, &overlay, now, Effect::Write(writes));
+                (overlay, Ran::Wrote(Box::new(command), answer))
+            }
             Ok(answer) => (overlay, Ran::Read(Ok(Answer { revision: read_revision, ..answer }))),
             Err(error) => (overlay, Ran::Read(Err(error))),
         }
@@ -256,7 +262,10 @@ impl Turn<'_> {
             }
         };
         let Command { id, now, effect, .. } = command;
+        let answer_now =
+            matches!(effect, Effect::Write(_)) && mutant::is(Mutant::AnswerBeforeApply);
         overlay.push(id, now, &overlay_writes(effect));
+        let revision = overlay.revision();
         if self.chain.put_in_flight((job, answer), overlay, id, payload.len()).is_none() {
             return;
         }
@@ -264,9 +273,16 @@ impl Turn<'_> {
         let done = move |verdict| settle(&executor, &chain, id, verdict);
         let payload = payload.into();
         self.batch.push(Proposal { term: id.term, payload, done: Box::new(done) });
+        if answer_now {
+            settle(self.executor, self.chain, id, Verdict::Applied { revision });
+        }
     }
 
     fn put_reader(&self, term: u64, job: Job, answer: Result<Answer>, overlay: Overlay) {
+        if answer.is_err() && mutant::is(Mutant::ErrorNotConfirmed) {
+            self.chain.put_back(overlay);
+            return job.answer(answer);
+        }
         if let Some((job, answer)) = self.chain.put_reader(job, answer, overlay) {
             confirm(self.executor, Unconfirmed { term, job, answer });
         }
@@ -302,12 +318,7 @@ fn overlay_writes(effect: Effect) -> Vec<Write> {
 }
 
 /// A command has its outcome: answer, and let the chain go on.
-fn settle(
-    executor: &Arc<Executor>,
-    chain: &Arc<Chain>,
-    id: CommandId,
-    verdict: crate::raft::Verdict,
-) {
+fn settle(executor: &Arc<Executor>, chain: &Arc<Chain>, id: CommandId, verdict: Verdict) {
     let next = chain.outcome(id, verdict, |unconfirmed| confirm(executor, unconfirmed));
     if !next.schedule {
         return executor.retire(chain);

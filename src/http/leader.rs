@@ -30,6 +30,7 @@ use crate::config::ScriptRouting;
 use crate::error::{Error, Result};
 use crate::kv::BucketName;
 use crate::metrics;
+use crate::mutant::{self, Mutant};
 use crate::node::{Forwarded, Leadership, Member};
 
 /// How long a call waits for a leader.
@@ -70,6 +71,7 @@ impl Patience {
 /// Whether an error says that nothing was proposed or sent, so that the call may be routed again.
 fn may_reroute(error: &Error) -> bool {
     matches!(error, Error::NotLeader { .. } | Error::NoLeader(_))
+        || (mutant::is(Mutant::BlindRetry) && matches!(error, Error::Unknown(_)))
 }
 
 /// How a call that this node cannot run travels.
@@ -116,6 +118,11 @@ where
         };
         match result {
             Err(error) if may_reroute(&error) => patience.pause().await?,
+            Ok(done)
+                if done.status().is_success() && mutant::strikes(Mutant::RedirectDenied, 50) =>
+            {
+                return Err(Error::NoLeader("the leader was lost".to_owned()).into());
+            }
             result => return Ok(result?),
         }
     }

@@ -12,11 +12,12 @@ use bytes::Bytes;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::command::{BucketId, Command, DIRECTORY, Effect, Outcome, Write};
-use super::keyspace::{self, BucketMeta, Row, Table};
+use super::keyspace::{self, BucketMeta, Record, Row, Table};
 use super::name::BucketName;
-use super::store::{self, Store};
+use super::store::{self, Store, View};
 use crate::encoding;
 use crate::error::{Error, Result};
+use crate::mutant::{self, Mutant};
 
 /// Applies the command of the log entry at `index` of `term`.
 pub fn apply(store: &mut impl Store, term: u64, index: u64, command: &Command) -> Result<Outcome> {
@@ -27,7 +28,7 @@ pub fn apply(store: &mut impl Store, term: u64, index: u64, command: &Command) -
     let Some(mut meta) = store::meta(store, command.bucket)? else {
         return Ok(Outcome::Conflict);
     };
-    if meta.head != command.prev {
+    if meta.head != command.prev && !mutant::is(Mutant::NoHeadCheck) {
         return Ok(Outcome::Conflict);
     }
     meta.head = command.id;
@@ -105,6 +106,9 @@ fn make_writes(
     writes: &[Write],
 ) -> Result<()> {
     for Write { row, value } in writes {
+        if value.is_none() && mutant::strikes(Mutant::LostDelete, 20) {
+            continue;
+        }
         let key = row.encode(bucket);
         if let Some(old) = store.get(&key)? {
             meta.digest = meta.digest.wrapping_sub(row_digest(row, &old));
@@ -112,9 +116,10 @@ fn make_writes(
         }
         match value {
             Some(value) => {
-                meta.digest = meta.digest.wrapping_add(row_digest(row, value));
-                count(meta, row, value, u64::wrapping_add);
-                store.put(key, value.clone());
+                let value = if is_mutated(row) { mutated(value)? } else { value.clone() };
+                meta.digest = meta.digest.wrapping_add(row_digest(row, &value));
+                count(meta, row, &value, u64::wrapping_add);
+                store.put(key, value);
             }
             None => store.delete(key),
         }
@@ -127,6 +132,33 @@ fn count(meta: &mut BucketMeta, row: &Row, value: &Bytes, op: fn(u64, u64) -> u6
         meta.keys = op(meta.keys, 1);
         meta.bytes = op(meta.bytes, (row.name.len() + value.len()) as u64);
     }
+}
+
+/// Whether this write is one that replicas make differently, by a planted bug.
+fn is_mutated(row: &Row) -> bool {
+    let mutants = [Mutant::NondeterministicApply, Mutant::LyingDigest];
+    row.table == Table::Key && mutants.into_iter().any(|mutant| mutant::strikes(mutant, 200))
+}
+
+fn mutated(bytes: &[u8]) -> Result<Bytes> {
+    let mut record: Record = encoding::decode("record", bytes)?;
+    let mut value = record.value.to_vec();
+    value.last_mut().into_iter().for_each(|last| *last = mutant::random_digit());
+    record.value = value.into();
+    Ok(encoding::encode(&record)?.into())
+}
+
+/// What [`Mutant::SnapshotDropsAKey`] does: digests stay true, so that only another replica can tell.
+pub(crate) fn drop_keys(store: &mut impl Store, view: &(impl View + ?Sized)) -> Result<()> {
+    for (bucket, mut meta) in store::buckets(view)? {
+        let keys = store::rows(view, bucket, Table::Key, b"", None, false);
+        let dropped = keys.filter(|_| mutant::strikes(Mutant::SnapshotDropsAKey, 20));
+        let deletion = |name| Write { row: Row { table: Table::Key, name }, value: None };
+        let writes: Result<Vec<_>> = dropped.map(|pair| Ok(deletion(pair?.0))).collect();
+        make_writes(store, bucket, &mut meta, &writes?)?;
+        put_meta(store, bucket, &meta)?;
+    }
+    Ok(())
 }
 
 fn put_meta(store: &mut impl Store, bucket: BucketId, meta: &BucketMeta) -> Result<()> {

@@ -29,6 +29,7 @@ pub mod transaction;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub(crate) use apply::drop_keys;
 pub use apply::{apply, record_nodes};
 pub use command::{BucketId, Command, CommandId, DIRECTORY, Effect, Outcome, Write};
 pub use keyspace::{BucketMeta, Record, Row, Script, Table};

@@ -18,6 +18,7 @@ use super::policy::Policy;
 use super::store::{self, SharedView};
 use crate::encoding;
 use crate::error::{Error, Result};
+use crate::mutant::{self, Mutant};
 
 /// The writes of a bucket's commands that are proposed and not yet known to be applied, merged.
 #[derive(Debug, Default)]
@@ -184,7 +185,9 @@ impl Transaction {
         if let Some(value) = self.writes.get(row) {
             return Ok(value.clone());
         }
-        if let Some((_, value)) = self.overlay.rows.get(row) {
+        if let Some((_, value)) = self.overlay.rows.get(row)
+            && !mutant::is(Mutant::OverlayNotRead)
+        {
             return Ok(value.clone());
         }
         store::row(&*self.view, self.bucket, row)
@@ -259,6 +262,9 @@ impl Transaction {
         drop(pairs);
         self.reads += stepped;
         self.count_read()?;
+        if !found.is_empty() && mutant::strikes(Mutant::ListStopsEarly, 20) {
+            found.pop();
+        }
         Ok(found)
     }
 

@@ -30,6 +30,7 @@ use crate::kv::{
     Answer, BucketId, BucketName, Credential, DIRECTORY, Operation, PolicyRequest, SharedView,
     Transaction, store, transaction,
 };
+use crate::mutant::{self, Mutant};
 use crate::raft::{Cluster, LogStore, MemberInfo, PeerIdentity, applied_index};
 use crate::storage::{DataDir, Identity, State};
 use link::{Hello, Links, ReadIndex, TicketRequest};
@@ -203,6 +204,11 @@ impl Node {
     /// Asks the leader, which may be this node, how far the log must be applied.
     async fn read_index(&self) -> Result<ReadIndex> {
         let leadership = *self.0.cluster.leadership().borrow();
+        if mutant::is(Mutant::LocalRead) && leadership.own_term.is_some()
+            || mutant::is(Mutant::FollowerRead) && leadership.own_term.is_none()
+        {
+            return Ok(ReadIndex { index: 0, now: self.now_ms() });
+        }
         if leadership.own_term.is_some() {
             let (index, _) = self.0.cluster.read_index().await?;
             return Ok(ReadIndex { index, now: self.now_ms() });

@@ -15,11 +15,12 @@ use super::{Inner, Node, join, peer};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::executor::{self, Executor, Nature};
+use crate::mutant::{self, Mutant};
 use crate::raft::{
     Cluster, Leadership, LogStore, MemberInfo, PeerIdentity, Proposer, StateMachine, Timing,
 };
 use crate::script;
-use crate::storage::{DataDir, Identity, State};
+use crate::storage::{DataDir, Identity, State, Tuning};
 
 /// Long scripts that may run at a time.
 const SLOW_MAX: usize = 8;
@@ -40,7 +41,8 @@ impl Node {
     pub async fn start(config: &Config) -> Result<Self> {
         let data = DataDir::open(config.data())?;
         let stored = stored_identity(&data, config.node_id)?;
-        let state = Arc::new(State::open(&data)?);
+        let tuning = Tuning { write_buffer_bytes: config.write_buffer_bytes };
+        let state = Arc::new(State::open(&data, tuning)?);
         let log = LogStore::open(&data.log())?;
         let identity = Arc::new(peer_identity(&stored, config));
         let state_machine = StateMachine::new(Arc::clone(&state))?;
@@ -289,6 +291,11 @@ async fn quorum_lost(
 }
 
 async fn catch_up(cluster: &Cluster) -> Result<u64> {
+    if mutant::is(Mutant::NoHeadCheck)
+        && let Some(term) = cluster.leadership().borrow().own_term
+    {
+        return Ok(term);
+    }
     let (index, term) = cluster.read_index().await?;
     cluster.applied(index).await?;
     Ok(term)

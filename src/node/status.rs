@@ -7,6 +7,7 @@ use crate::api::{BucketDigest, Digest, Member, Status};
 use crate::encoding;
 use crate::error::Result;
 use crate::kv::store;
+use crate::mutant::{self, Mutant};
 use crate::raft::{MemberInfo, applied_index};
 
 impl From<MemberInfo> for Member {
@@ -44,7 +45,10 @@ impl Node {
     /// one of them is damaged.
     pub fn digest(&self) -> Result<Digest> {
         let view = self.state().view();
-        let metas = store::buckets(&*view)?;
+        let mut metas = store::buckets(&*view)?;
+        if mutant::is(Mutant::LyingDigest) {
+            metas.iter_mut().for_each(|(_, meta)| meta.digest = 0);
+        }
         let applied_index = applied_index(&*view)?;
         let digest = format!("{:032x}", xxh3_128(&encoding::encode(&metas)?));
         let buckets = metas

@@ -21,6 +21,7 @@ use super::server;
 use super::state_machine::StateMachine;
 use super::types::{NodeId, Peer, Raft, TypeConfig};
 use crate::error::{Error, Missing, Result};
+use crate::mutant::{self, Mutant};
 
 type Metrics = openraft::RaftMetrics<TypeConfig>;
 
@@ -267,6 +268,9 @@ impl Cluster {
     /// Removes a member, voter or learner.
     pub async fn remove(&self, id: NodeId) -> Result<()> {
         let member = self.member(id)?;
+        if mutant::is(Mutant::MembershipStale) {
+            return Ok(());
+        }
         if member.voter {
             if self.members().iter().filter(|member| member.voter).count() == 1 {
                 return Err(Error::Conflict("the only voter cannot be removed".to_owned()));

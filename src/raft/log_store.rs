@@ -57,6 +57,7 @@ use self::flush::{Counters, Flush};
 use super::types::{Entry, IOFlushed, LogId, TypeConfig, Vote};
 use super::wire;
 use crate::error::{Error, Result};
+use crate::mutant::{self, Mutant};
 
 /// What an error calls this.
 const WHAT: &str = "raft log";
@@ -257,10 +258,18 @@ impl Log {
         let segment = self.raft.append(records)?;
         self.wrote(segment);
         self.counters.entries.fetch_add(count, Ordering::Relaxed);
+        if mutant::is(Mutant::AckBeforeFsync) {
+            flushed.io_completed(Ok(()));
+            return self.raft.flush(false, None);
+        }
         self.flush_soon(flushed)
     }
 
     fn save_vote(&mut self, vote: wire::Vote, flushed: IOFlushed) -> io::Result<()> {
+        if mutant::is(Mutant::UnsyncedVote) && Some(&vote) < self.raft.log_state().vote() {
+            flushed.io_completed(Ok(()));
+            return Ok(());
+        }
         self.mark()?;
         let segment = self.raft.save_vote(vote)?;
         self.wrote(segment);
@@ -412,6 +421,9 @@ impl RaftLogReader<TypeConfig> for LogStore {
     }
 
     async fn read_vote(&mut self) -> io::Result<Option<Vote>> {
+        if mutant::first(Mutant::UnsyncedVote) {
+            return Ok(None);
+        }
         self.read(|log| Ok(log.raft.log_state().vote().copied().map(Vote::from)))
     }
 

@@ -7,6 +7,7 @@
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use futures::{FutureExt, Stream, StreamExt};
 use openraft::RaftSnapshotBuilder;
@@ -23,13 +24,16 @@ use super::wire;
 use crate::encoding;
 use crate::error::{Error, Result};
 use crate::kv::keyspace::APPLIED;
-use crate::kv::{self, Command, Get, Store};
+use crate::kv::{self, Command, Get, Outcome, Store};
+use crate::mutant::{self, Mutant};
 use crate::storage::{Batch, Checkpoint, State};
 
 /// Entries that one batch may hold.
 const BATCH_ENTRIES_MAX: usize = 1024;
 /// Bytes of commands that one batch may hold.
 const BATCH_BYTES_MAX: usize = 4 << 20;
+/// How long [`Mutant::AppliedIndexApart`] leaves the index without what it speaks of.
+const MUTANT_PAUSE: Duration = Duration::from_millis(5);
 
 /// How far the log is applied: stored beside what it speaks of.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -119,6 +123,9 @@ impl StateMachine {
             let id = entry.log_id();
             responses.push(match &entry.payload {
                 EntryPayload::Blank => Response(None),
+                EntryPayload::Normal(_) if mutant::first(Mutant::ApplySkipsOne) => {
+                    Response(Some(Outcome::Conflict))
+                }
                 EntryPayload::Normal(Payload(bytes)) => {
                     let command: Command = encoding::decode("command", bytes)?;
                     let term = id.committed_leader_id().term;
@@ -132,6 +139,12 @@ impl StateMachine {
             });
             log_id = Some(id);
         }
+        if mutant::is(Mutant::AppliedIndexApart) {
+            let mut ahead = self.state.batch();
+            write_applied(&mut ahead, log_id, &membership)?;
+            ahead.commit()?;
+            std::thread::sleep(MUTANT_PAUSE);
+        }
         write_applied(&mut batch, log_id, &membership)?;
         batch.commit()?;
         if let Some(log_id) = log_id {
@@ -139,6 +152,16 @@ impl StateMachine {
         }
         Ok(responses)
     }
+}
+
+fn install(state: &State, checkpoint: Checkpoint) -> Result<()> {
+    state.install(checkpoint)?;
+    if mutant::is(Mutant::SnapshotDropsAKey) {
+        let mut batch = state.batch();
+        kv::drop_keys(&mut batch, &*state.view())?;
+        batch.commit()?;
+    }
+    Ok(())
 }
 
 /// Remembers which data directory each node id was given to.
@@ -200,7 +223,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         let checkpoint = Arc::into_inner(snapshot)
             .ok_or_else(|| io::Error::other("the snapshot to install is in use"))?;
         let state = Arc::clone(&self.state);
-        tokio::task::spawn_blocking(move || state.install(checkpoint))
+        tokio::task::spawn_blocking(move || install(&state, checkpoint))
             .await
             .map_err(io::Error::other)?
             .map_err(io::Error::other)?;

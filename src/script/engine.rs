@@ -12,6 +12,7 @@ use super::sandbox::Sandbox;
 use super::{Call, Limits, Watch, fault};
 use crate::error::{Error, Result};
 use crate::kv::{Answer, Transaction};
+use crate::mutant::{self, Mutant};
 
 /// Runs after which a machine is replaced, so that nothing can pile up in one.
 const RUNS_MAX: u64 = 10_000;
@@ -168,7 +169,7 @@ impl Machine {
             }
             answer
         });
-        if result.is_err() {
+        if result.is_err() && !mutant::is(Mutant::NoRollback) {
             txn.discard();
         }
         (txn, result, spoilt | self.tidy(lua).is_err())

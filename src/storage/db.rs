@@ -7,12 +7,23 @@ use rocksdb::{BlockBasedOptions, Cache, DBCompressionType, ErrorKind, Options};
 
 use crate::error::{Error, Result};
 
-/// Bytes of the table of rows in memory before it is written out. Two of them may exist at a time.
-const WRITE_BUFFER_BYTES: usize = 32 << 20;
 /// Bytes of blocks kept for reads.
 const BLOCK_CACHE_BYTES: usize = 64 << 20;
 /// File descriptors that a database may hold.
 const OPEN_FILES_MAX: i32 = 512;
+
+/// What a deployment may choose of a database; it can change between two openings.
+#[derive(Clone, Copy, Debug)]
+pub struct Tuning {
+    /// Bytes of the table of rows in memory before it is written out. Some of them exist at a time.
+    pub write_buffer_bytes: usize,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Tuning { write_buffer_bytes: 32 << 20 }
+    }
+}
 
 /// An open database. Once doomed, its directory goes when its last user is gone.
 pub(super) struct Db {
@@ -23,15 +34,16 @@ pub(super) struct Db {
 
 impl Db {
     /// Opens a database, or makes one.
-    pub(super) fn open(path: &Path) -> Result<Self> {
-        let rocks = rocksdb::DB::open(&options(), path).map_err(storage_error)?;
+    pub(super) fn open(path: &Path, tuning: Tuning) -> Result<Self> {
+        let rocks = rocksdb::DB::open(&options(tuning), path).map_err(storage_error)?;
         Ok(Db { rocks: Some(rocks), path: path.to_owned(), doomed: AtomicBool::new(false) })
     }
 
     /// Opens a database to look at it.
     pub(super) fn open_read_only(path: &Path) -> Result<Self> {
+        let options = options(Tuning::default());
         let rocks =
-            rocksdb::DB::open_for_read_only(&options(), path, false).map_err(storage_error)?;
+            rocksdb::DB::open_for_read_only(&options, path, false).map_err(storage_error)?;
         Ok(Db { rocks: Some(rocks), path: path.to_owned(), doomed: AtomicBool::new(false) })
     }
 
@@ -60,7 +72,7 @@ impl Drop for Db {
     }
 }
 
-fn options() -> Options {
+fn options(tuning: Tuning) -> Options {
     let mut table = BlockBasedOptions::default();
     table.set_block_cache(&Cache::new_lru_cache(BLOCK_CACHE_BYTES));
     table.set_bloom_filter(10.0, false);
@@ -72,7 +84,7 @@ fn options() -> Options {
     options.set_block_based_table_factory(&table);
     options.set_compression_type(DBCompressionType::Lz4);
     options.set_bottommost_compression_type(DBCompressionType::Zstd);
-    options.set_write_buffer_size(WRITE_BUFFER_BYTES);
+    options.set_write_buffer_size(tuning.write_buffer_bytes);
     options.set_max_write_buffer_number(3);
     options.set_level_compaction_dynamic_level_bytes(true);
     options.set_max_background_jobs(2);

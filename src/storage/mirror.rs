@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::batch::Batch;
-use super::{DataDir, State};
+use super::{DataDir, State, Tuning};
 use crate::error::Result;
 use crate::kv::memory::Memory;
 use crate::kv::store::View;
@@ -25,7 +25,7 @@ impl Disk {
     fn new() -> Self {
         let root = tempfile::tempdir().unwrap();
         let data = DataDir::open(root.path()).unwrap();
-        Disk { state: Some(State::open(&data).unwrap()), data, _root: root }
+        Disk { state: Some(State::open(&data, Tuning::default()).unwrap()), data, _root: root }
     }
 
     fn state(&self) -> &State {
@@ -35,7 +35,7 @@ impl Disk {
     fn reopen(&mut self) {
         self.state().flush().unwrap();
         self.state = None;
-        self.state = Some(State::open(&self.data).unwrap());
+        self.state = Some(State::open(&self.data, Tuning::default()).unwrap());
     }
 
     /// Another disk, filled with something else, that takes this one's checkpoint.

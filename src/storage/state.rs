@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use super::batch::Batch;
 use super::checkpoint::Checkpoint;
-use super::db::{Db, storage_error};
+use super::db::{Db, Tuning, storage_error};
 use super::directory::{DataDir, sync_parent, write_durably};
 use super::view::SnapshotView;
 use crate::error::{Error, Result};
@@ -21,21 +21,23 @@ pub struct State {
     /// Locked only to take or replace the handle, never during I/O on the database.
     current: RwLock<Arc<Db>>,
     checkpoints: AtomicU64,
+    tuning: Tuning,
 }
 
 impl State {
     /// Opens the database that `CURRENT` names, or makes the first one.
-    pub fn open(data: &DataDir) -> Result<Self> {
+    pub fn open(data: &DataDir, tuning: Tuning) -> Result<Self> {
         let dir = data.state();
         let path = match read_current(&dir)? {
             Some(name) => dir.join(name),
-            None => create_first(&dir)?,
+            None => create_first(&dir, tuning)?,
         };
         remove_others(&dir, &path)?;
         Ok(State {
             snapshots: data.snapshots(),
-            current: RwLock::new(Arc::new(Db::open(&path)?)),
+            current: RwLock::new(Arc::new(Db::open(&path, tuning)?)),
             checkpoints: AtomicU64::new(0),
+            tuning,
             dir,
         })
     }
@@ -73,7 +75,7 @@ impl State {
             fs::remove_dir_all(&path)?;
         }
         checkpoint.move_to(&path)?;
-        let db = Arc::new(Db::open(&path)?);
+        let db = Arc::new(Db::open(&path, self.tuning)?);
         write_current(&self.dir, &path)?;
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = db;
         old.doom();
@@ -104,7 +106,7 @@ fn write_current(dir: &Path, db: &Path) -> Result<()> {
     write_durably(&dir.join("CURRENT"), name.as_bytes())
 }
 
-fn create_first(dir: &Path) -> Result<PathBuf> {
+fn create_first(dir: &Path, tuning: Tuning) -> Result<PathBuf> {
     let path = dir.join("db-1");
     for entry in fs::read_dir(dir)? {
         let found = entry?.path();
@@ -117,7 +119,7 @@ fn create_first(dir: &Path) -> Result<PathBuf> {
     if path.exists() {
         fs::remove_dir_all(&path)?;
     }
-    drop(Db::open(&path)?);
+    drop(Db::open(&path, tuning)?);
     sync_parent(&path)?;
     write_current(dir, &path)?;
     Ok(path)
@@ -175,7 +177,7 @@ mod tests {
     #[test]
     fn a_view_stays_as_it_was() {
         let root = tempfile::tempdir().unwrap();
-        let state = State::open(&DataDir::open(root.path()).unwrap()).unwrap();
+        let state = State::open(&DataDir::open(root.path()).unwrap(), Tuning::default()).unwrap();
         put(&state, "k", "1");
         let view = state.view();
         put(&state, "k", "2");
@@ -190,7 +192,7 @@ mod tests {
     #[test]
     fn a_batch_reads_its_own_changes_and_vanishes_if_dropped() {
         let root = tempfile::tempdir().unwrap();
-        let state = State::open(&DataDir::open(root.path()).unwrap()).unwrap();
+        let state = State::open(&DataDir::open(root.path()).unwrap(), Tuning::default()).unwrap();
         put(&state, "k", "1");
         let mut batch = state.batch();
         batch.delete(b"k".to_vec());
@@ -212,7 +214,10 @@ mod tests {
         let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let (from_dir, to_dir) =
             (DataDir::open(a.path()).unwrap(), DataDir::open(b.path()).unwrap());
-        let (from, to) = (State::open(&from_dir).unwrap(), State::open(&to_dir).unwrap());
+        let (from, to) = (
+            State::open(&from_dir, Tuning::default()).unwrap(),
+            State::open(&to_dir, Tuning::default()).unwrap(),
+        );
         put(&from, "k", "1");
         put(&to, "old", "gone");
         let checkpoint = from.checkpoint().unwrap();
@@ -228,7 +233,7 @@ mod tests {
         // Reopened: what the pointer names, and nothing else on disk.
         drop(to_dir);
         let to_dir = DataDir::open(b.path()).unwrap();
-        let to = State::open(&to_dir).unwrap();
+        let to = State::open(&to_dir, Tuning::default()).unwrap();
         assert_eq!(all(&to.view()), [pair("k", "1"), pair("new", "3")]);
         assert_eq!(fs::read_dir(to_dir.state()).unwrap().count(), 2);
     }
@@ -237,17 +242,20 @@ mod tests {
     fn a_lost_pointer_is_named_and_nothing_is_removed() {
         let root = tempfile::tempdir().unwrap();
         let dir = DataDir::open(root.path()).unwrap();
-        let state = State::open(&dir).unwrap();
+        let state = State::open(&dir, Tuning::default()).unwrap();
         drop(state);
         fs::remove_file(dir.state().join("CURRENT")).unwrap();
-        let state = State::open(&dir).unwrap();
+        let state = State::open(&dir, Tuning::default()).unwrap();
         let mut batch = state.batch();
         batch.put(APPLIED.to_vec(), Bytes::from_static(b"1"));
         batch.commit().unwrap();
         state.flush().unwrap();
         drop(state);
         fs::remove_file(dir.state().join("CURRENT")).unwrap();
-        assert!(matches!(State::open(&dir), Err(Error::Corrupt { what: "state/CURRENT", .. })));
+        assert!(matches!(
+            State::open(&dir, Tuning::default()),
+            Err(Error::Corrupt { what: "state/CURRENT", .. })
+        ));
         assert!(dir.state().join("db-1/CURRENT").exists());
     }
 
@@ -255,7 +263,7 @@ mod tests {
     fn a_checkpoint_is_flushed_without_a_log() {
         let root = tempfile::tempdir().unwrap();
         let dir = DataDir::open(root.path()).unwrap();
-        let state = State::open(&dir).unwrap();
+        let state = State::open(&dir, Tuning::default()).unwrap();
         put(&state, "k", "1");
         let checkpoint = state.checkpoint().unwrap();
         put(&state, "l", "2");

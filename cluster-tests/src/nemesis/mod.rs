@@ -56,6 +56,7 @@ pub trait Fault: fmt::Display + Send {
 }
 
 /// A kind of fault.
+#[derive(Debug)]
 pub struct Kind {
     /// Its name, in the report and on the command line.
     pub name: &'static str,
@@ -91,4 +92,17 @@ pub fn kinds() -> Vec<&'static Kind> {
         .into_iter()
         .flatten()
         .collect()
+}
+
+/// The kinds of these names, all where none is named.
+pub fn named(names: &[String]) -> Result<Vec<&'static Kind>, String> {
+    let all = kinds();
+    if names.is_empty() {
+        return Ok(all);
+    }
+    let find = |name: &String| {
+        let found = all.iter().copied().find(|kind| kind.name == name);
+        found.ok_or_else(|| format!("no fault `{name}`: `jepsen list` names them"))
+    };
+    names.iter().map(find).collect()
 }

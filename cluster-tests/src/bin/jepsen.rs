@@ -1,0 +1,212 @@
+//! `jepsen`: fault campaigns against clusters of the built binary.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use cluster_tests::campaign::{self, Orders};
+use cluster_tests::lab::{self, Isolation};
+use cluster_tests::{nemesis, workload};
+
+/// Breaks clusters of kvdb in every way it knows, and judges what their clients saw.
+///
+/// The last line tells: `operations N, faults N of N kinds, violations N, unknown N`. The exit status is 0
+/// where nothing was violated and nothing unknown, 1 where something was, 2 for a wrong call.
+///
+/// Examples:
+///   jepsen run                                       ten minutes, everything
+///   jepsen run --minutes 60 --seed 7                 an hour, from a seed
+///   jepsen run --faults kill-leader,power-all --workloads bank,append
+///   jepsen mutants                                   are planted bugs found?
+///   jepsen check REPORTS/003-seed-9                  judge a recorded history again
+#[derive(Parser)]
+#[command(verbatim_doc_comment)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs a campaign.
+    Run(RunArgs),
+    /// Hunts the planted bugs; `KVDB_BIN` names a binary built with the feature `mutants`.
+    Mutants {
+        /// Which ones; all where none is named.
+        #[arg(long, value_delimiter = ',')]
+        only: Vec<String>,
+        /// Minutes that one may take.
+        #[arg(long, default_value_t = 3)]
+        minutes: u64,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Judges a recorded history again.
+    Check {
+        /// The directory of the history's report.
+        dir: PathBuf,
+    },
+    /// Lists workloads and kinds of faults.
+    List,
+}
+
+#[derive(Args)]
+struct RunArgs {
+    /// Minutes that it takes; the history under way then is finished.
+    #[arg(long, default_value_t = 10)]
+    minutes: u64,
+    /// End after this many histories.
+    #[arg(long)]
+    histories: Option<u64>,
+    /// Kinds of faults, separated by commas; all where none is named (`jepsen list`).
+    #[arg(long, value_delimiter = ',')]
+    faults: Vec<String>,
+    /// Workloads, separated by commas; all where none is named.
+    #[arg(long, value_delimiter = ',')]
+    workloads: Vec<String>,
+    /// Nodes of every cluster; where it is not said, mostly 3, sometimes 5 or 1.
+    #[arg(long)]
+    nodes: Option<u64>,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Args)]
+struct Common {
+    /// Seconds that a history is under load.
+    #[arg(long, default_value_t = 45)]
+    seconds: u64,
+    /// What all is drawn from; drawn itself where it is not said.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Calls per second, over all clients.
+    #[arg(long, default_value_t = 400.0)]
+    rate: f64,
+    /// Where reports go.
+    #[arg(long, default_value = "target/jepsen")]
+    reports: PathBuf,
+    /// Where clusters live while they do; those of failed histories stay.
+    #[arg(long, default_value = "/tmp/kvdb-jepsen")]
+    scratch: PathBuf,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match cli.command {
+        Command::List => list(),
+        Command::Check { dir } => check(&dir),
+        Command::Run(args) => match args.orders() {
+            Ok(orders) => in_the_lab(async |isolation: &Isolation| run(&orders, isolation).await),
+            Err(mistake) => wrong(&mistake),
+        },
+        Command::Mutants { only, minutes, common } => {
+            let orders = common.orders(Duration::ZERO);
+            let limit = Duration::from_secs(minutes * 60);
+            in_the_lab(async |isolation: &Isolation| {
+                mutants(&orders, isolation, &only, limit).await
+            })
+        }
+    }
+}
+
+fn wrong(mistake: &str) -> ExitCode {
+    campaign::say(&format!("jepsen: {mistake}"));
+    ExitCode::from(2)
+}
+
+fn list() -> ExitCode {
+    campaign::say("workloads:");
+    workload::NAMES.iter().for_each(|name| campaign::say(&format!("  {name}")));
+    campaign::say("faults:");
+    for kind in nemesis::kinds() {
+        campaign::say(&format!("  {:24} {}", kind.name, kind.about));
+    }
+    ExitCode::SUCCESS
+}
+
+fn check(dir: &std::path::Path) -> ExitCode {
+    match campaign::judge_again(dir) {
+        Ok(summary) => {
+            campaign::say(&summary.headline());
+            passed(summary.passed())
+        }
+        Err(error) => wrong(&format!("{}: {error}", dir.display())),
+    }
+}
+
+fn passed(clean: bool) -> ExitCode {
+    if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Runs something inside the lab's world, and ends at Ctrl-C: the world goes with us.
+fn in_the_lab(work: impl AsyncFnOnce(&Isolation) -> ExitCode) -> ExitCode {
+    let isolation = match lab::enter() {
+        Ok(isolation) => isolation,
+        Err(code) => return code,
+    };
+    campaign::say(&format!("nodes are {isolation}"));
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.expect("threads can be started");
+    // Faults block this thread while they are done; clients have the others.
+    runtime.block_on(async {
+        tokio::select! {
+            code = work(&isolation) => code,
+            _ = tokio::signal::ctrl_c() => ExitCode::from(130),
+        }
+    })
+}
+
+async fn run(orders: &Orders, isolation: &Isolation) -> ExitCode {
+    match campaign::campaign(orders, isolation).await {
+        Ok(totals) => {
+            campaign::say(&totals.to_string());
+            passed(totals.passed())
+        }
+        Err(error) => wrong(&format!("the report cannot be written: {error}")),
+    }
+}
+
+async fn mutants(
+    orders: &Orders,
+    isolation: &Isolation,
+    only: &[String],
+    limit: Duration,
+) -> ExitCode {
+    let hunts = campaign::hunt(orders, isolation, only, limit).await;
+    let caught = hunts.iter().filter(|hunt| hunt.caught_by.is_some()).count();
+    campaign::say(&format!("mutants {}, caught {caught}", hunts.len()));
+    passed(caught == hunts.len() && caught > 0)
+}
+
+impl RunArgs {
+    fn orders(&self) -> Result<Orders, String> {
+        let all: Vec<String> = workload::NAMES.iter().map(|name| (*name).to_owned()).collect();
+        let unknown = self.workloads.iter().find(|name| !all.contains(name));
+        if let Some(name) = unknown {
+            return Err(format!("no workload `{name}`; there are {}", all.join(", ")));
+        }
+        let workloads = if self.workloads.is_empty() { all } else { self.workloads.clone() };
+        let kinds = nemesis::named(&self.faults)?;
+        let time = Duration::from_secs(self.minutes * 60);
+        let (nodes, histories) = (self.nodes, self.histories);
+        Ok(Orders { workloads, kinds, nodes, histories, ..self.common.orders(time) })
+    }
+}
+
+impl Common {
+    fn orders(&self, time: Duration) -> Orders {
+        Orders {
+            time,
+            histories: None,
+            history: Duration::from_secs(self.seconds),
+            seed: self.seed.unwrap_or_else(|| fastrand::u64(0..1_000_000)),
+            kinds: Vec::new(),
+            workloads: Vec::new(),
+            nodes: None,
+            rate: self.rate,
+            reports: self.reports.clone(),
+            scratch: self.scratch.clone(),
+        }
+    }
+}

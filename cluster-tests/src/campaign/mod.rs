@@ -1,0 +1,89 @@
+//! Campaigns: histories one after the other, each of a fresh cluster, some workloads and some faults.
+//!
+//! A history goes so: a lab and a cluster; the workloads' buckets; clients at work while the schedule's
+//! rounds go by; all faults undone; the cluster heals; every node is read; the checkers judge; a page
+//! is written. Whatever happens on the way, the history is judged and shown: a cluster that does not
+//! heal is a trouble in its report, not an end of the campaign.
+
+mod history;
+mod mutants;
+mod schedule;
+mod swarm;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+pub use history::{Plan, run};
+pub use mutants::{Hunt, hunt};
+
+use crate::lab::Isolation;
+use crate::nemesis::Kind;
+use crate::report::{self, Summary, Totals};
+
+/// Histories of one campaign: a bound for one that is told to last for ever.
+const HISTORIES_MAX: u64 = 100_000;
+
+/// What a campaign is to do.
+#[derive(Clone, Debug)]
+pub struct Orders {
+    /// How long it may take; the history that is under way then is finished.
+    pub time: Duration,
+    /// How many histories it may have; as many as the time allows where nobody says.
+    pub histories: Option<u64>,
+    /// How long a history is under load.
+    pub history: Duration,
+    /// What everything is drawn from.
+    pub seed: u64,
+    /// Kinds of faults to draw from.
+    pub kinds: Vec<&'static Kind>,
+    /// Workloads to draw from.
+    pub workloads: Vec<String>,
+    /// Nodes of a cluster; drawn from 1, 3 and 5 where nobody says.
+    pub nodes: Option<u64>,
+    /// Calls per second, over all clients.
+    pub rate: f64,
+    /// Where reports go.
+    pub reports: PathBuf,
+    /// Where clusters live while they do.
+    pub scratch: PathBuf,
+}
+
+/// Runs histories until the time is over, and says after each what it found.
+pub async fn campaign(orders: &Orders, isolation: &Isolation) -> std::io::Result<Totals> {
+    let began = Instant::now();
+    let mut summaries: Vec<Summary> = Vec::new();
+    for number in 0..HISTORIES_MAX {
+        let plan = swarm::plan(orders, number);
+        say(&format!("[{:4} s] {plan}", began.elapsed().as_secs()));
+        let run = history::run(&plan, isolation, &orders.scratch).await;
+        let page = report::write_run(&orders.reports, &run)?;
+        let summary = Summary::of(&run);
+        let (headline, faults) = (summary.headline(), summary.faults.values());
+        let faults: u64 = faults.map(|count| count.confirmed).sum();
+        let operations = summary.operations;
+        say(&format!(
+            "         {headline}: {operations} operations, {faults} faults; {}",
+            page.display()
+        ));
+        summaries.push(summary);
+        report::write_index(&orders.reports, &summaries)?;
+        if began.elapsed() >= orders.time || orders.histories == Some(number + 1) {
+            break;
+        }
+    }
+    Ok(Totals::of(&summaries))
+}
+
+/// Judges a recorded run again.
+pub fn judge_again(dir: &Path) -> std::io::Result<Summary> {
+    let mut run = report::read_run(dir)?;
+    run.verdicts = crate::check::judge(&run.operations, &run.dumps);
+    report::write_run(dir.parent().unwrap_or(dir), &run)?;
+    Ok(Summary::of(&run))
+}
+
+/// Prints a line of progress.
+pub fn say(line: &str) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stderr(), "{line}");
+}

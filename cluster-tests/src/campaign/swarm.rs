@@ -1,0 +1,49 @@
+//! What each history of a campaign is: nodes, workloads, faults and knobs, drawn from the campaign's seed.
+
+use super::Orders;
+use super::history::Plan;
+
+/// Workloads that one history has at a time.
+const WORKLOADS: usize = 4;
+/// Clients of each workload.
+const CLIENTS: usize = 5;
+/// Sizes of clusters, as often as they are drawn.
+const NODES: [u64; 8] = [3, 3, 3, 3, 3, 5, 5, 1];
+
+/// The plan of a campaign's history: a function of the orders and its number.
+pub(super) fn plan(orders: &Orders, number: u64) -> Plan {
+    let seed = orders.seed.wrapping_add(number);
+    // Another stream than the schedule's, which begins with the same seed.
+    let mut rng = fastrand::Rng::with_seed(seed ^ 0x5eed);
+    let mut workloads = orders.workloads.clone();
+    rng.shuffle(&mut workloads);
+    workloads.truncate(WORKLOADS);
+    let drawn = rng.choice(NODES).unwrap_or(3);
+    Plan {
+        name: format!("{:03}-seed-{seed}", number + 1),
+        seed,
+        nodes: orders.nodes.unwrap_or(drawn),
+        time: orders.history,
+        workloads,
+        clients: CLIENTS,
+        rate: orders.rate,
+        kinds: orders.kinds.clone(),
+        flags: knobs(&mut rng),
+        mutant: None,
+    }
+}
+
+/// Small numbers, so that what is rare in production happens here all the time.
+pub(super) fn knobs(rng: &mut fastrand::Rng) -> Vec<String> {
+    let mut flags = Vec::new();
+    let mut flag = |name: &str, choices: &[&str]| {
+        let value = rng.choice(choices).unwrap_or(&"");
+        flags.extend([name.to_owned(), (*value).to_owned()]);
+    };
+    flag("--snapshot-entries", &["50", "100", "400"]);
+    flag("--keep-entries", &["10", "50", "200"]);
+    flag("--write-buffer-bytes", &["65536", "1048576"]);
+    flag("--script-routing", &["redirect", "redirect", "forward"]);
+    flag("--script-time-ms", &["200"]);
+    flags
+}
