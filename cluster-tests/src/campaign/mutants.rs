@@ -104,8 +104,7 @@ pub async fn hunt(
 
 async fn hunt_one(orders: &Orders, isolation: &Isolation, prey: &Prey, limit: Duration) -> Hunt {
     let began = Instant::now();
-    let mut hunt =
-        Hunt { mutant: prey.0, caught_by: None, took: Duration::ZERO, histories: 0 };
+    let mut hunt = Hunt { mutant: prey.0, caught_by: None, took: Duration::ZERO, histories: 0 };
     while hunt.caught_by.is_none() && began.elapsed() < limit {
         let run =
             history::run(&plan(orders, prey, hunt.histories), isolation, &orders.scratch).await;
