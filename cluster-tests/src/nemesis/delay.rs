@@ -76,9 +76,15 @@ impl Fault for Delay {
             }
             let mut seen = Vec::new();
             for id in self.ids.clone() {
-                let other = arena.cluster.others(id).first().copied();
-                let other = other.ok_or_else(|| format!("node {id} has no peer"))?;
-                seen.push(format!("{id}: {}", self.confirm(other, id).await?));
+                // From every peer until it is seen: another fault may be between two.
+                let mut confirmed = Err(format!("node {id} has no peer"));
+                for other in arena.cluster.others(id) {
+                    confirmed = confirmed.or(self.confirm(other, id).await);
+                    if confirmed.is_ok() {
+                        break;
+                    }
+                }
+                seen.push(format!("{id}: {}", confirmed?));
             }
             Ok(seen.join(", "))
         })

@@ -30,7 +30,7 @@ pub(super) const KINDS: &[Kind] = &[
         let ids = some(arena, count)?;
         let cuts = arena.rng.usize(1..=2);
         let after = (0..cuts).map(|_| Duration::from_millis(arena.rng.u64(50..=800))).collect();
-        Some(Box::new(Power { ids, after, dark: Vec::new() }))
+        Some(Box::new(Power { ids, after, outage: Outage::default() }))
     }),
     kind(
         "pause-power",
@@ -42,10 +42,12 @@ pub(super) const KINDS: &[Kind] = &[
                 return None;
             }
             arena.rng.shuffle(&mut ids);
-            let behind = ids.split_off(ids.len() - (all - 1) / 2);
+            let mut behind = ids.split_off(ids.len() - (all - 1) / 2);
             let cut = ids.pop()?;
+            behind.sort_unstable();
+            ids.sort_unstable();
             let dwell = Duration::from_millis(arena.rng.u64(200..=2000));
-            Some(Box::new(PausePower { behind, cut, ahead: ids, dwell, dark: Vec::new() }))
+            Some(Box::new(PausePower { behind, cut, ahead: ids, dwell, outage: Outage::default() }))
         },
     ),
 ];
@@ -71,14 +73,14 @@ fn some(arena: &mut Arena, count: usize) -> Option<Vec<u64>> {
 fn power(arena: &mut Arena, count: fn(usize) -> usize) -> Option<Box<dyn Fault>> {
     let count = count(arena.cluster.ids().len());
     let ids = some(arena, count)?;
-    Some(Box::new(Power { ids, after: Vec::new(), dark: Vec::new() }))
+    Some(Box::new(Power { ids, after: Vec::new(), outage: Outage::default() }))
 }
 
 /// Nodes that lose their power together, and again so long after they were started.
 struct Power {
     ids: Vec<u64>,
     after: Vec<Duration>,
-    dark: Vec<u64>,
+    outage: Outage,
 }
 
 impl fmt::Display for Power {
@@ -94,7 +96,7 @@ impl fmt::Display for Power {
 impl Fault for Power {
     fn install<'a>(&'a mut self, arena: &'a mut Arena) -> Task<'a, Evidence> {
         Box::pin(async move {
-            let mut seen = vec![cut(arena, &self.ids, &mut self.dark).await?];
+            let mut seen = vec![cut(arena, &self.ids, &mut self.outage).await?];
             for after in self.after.clone() {
                 for id in &self.ids {
                     arena.cluster.restart(*id);
@@ -106,7 +108,7 @@ impl Fault for Power {
                         arena.troubles.push(what);
                     }
                 }
-                seen.push(cut(arena, &self.ids, &mut self.dark).await?);
+                seen.push(cut(arena, &self.ids, &mut self.outage).await?);
             }
             Ok(seen.join("; again: "))
         })
@@ -114,7 +116,7 @@ impl Fault for Power {
 
     fn undo<'a>(&'a mut self, arena: &'a mut Arena) -> Task<'a, ()> {
         Box::pin(async move {
-            light(arena, &mut self.dark).await?;
+            self.outage.end(arena).await?;
             pick::resume(arena, &self.ids);
             pick::start(arena, &self.ids).await
         })
@@ -128,7 +130,7 @@ struct PausePower {
     cut: u64,
     ahead: Vec<u64>,
     dwell: Duration,
-    dark: Vec<u64>,
+    outage: Outage,
 }
 
 impl fmt::Display for PausePower {
@@ -145,7 +147,7 @@ impl Fault for PausePower {
             let behind = pick::pause(arena, &self.behind).await?;
             // The others go on without them.
             tokio::time::sleep(self.dwell).await;
-            let lost = cut(arena, &[self.cut], &mut self.dark).await?;
+            let lost = cut(arena, &[self.cut], &mut self.outage).await?;
             let ahead = pick::pause(arena, &self.ahead).await?;
             pick::resume(arena, &self.behind);
             pick::start(arena, &[self.cut]).await?;
@@ -155,30 +157,42 @@ impl Fault for PausePower {
 
     fn undo<'a>(&'a mut self, arena: &'a mut Arena) -> Task<'a, ()> {
         Box::pin(async move {
-            light(arena, &mut self.dark).await?;
+            self.outage.end(arena).await?;
             pick::resume(arena, &[&self.behind[..], &self.ahead[..], &[self.cut]].concat());
             pick::start(arena, &[self.cut]).await
         })
     }
 }
 
-/// Cuts the power of nodes, and mounts their disks again. Those whose disk is down are in `dark`.
-async fn cut(arena: &mut Arena, ids: &[u64], dark: &mut Vec<u64>) -> Result<String, String> {
-    for id in ids {
-        pick::on_disk(arena, *id, |disk| disk.claim())?;
-    }
-    let done = cut_claimed(arena, ids, dark).await;
-    for id in ids {
-        arena.lab.disk(*id)?.release();
-    }
-    done
+/// Disks that are ours, and those of them that are down. Kept by the fault, so that undoing it finds them
+/// even where installing it was given up half way.
+#[derive(Default)]
+struct Outage {
+    claimed: Vec<u64>,
+    dark: Vec<u64>,
 }
 
-async fn cut_claimed(
-    arena: &mut Arena,
-    ids: &[u64],
-    dark: &mut Vec<u64>,
-) -> Result<String, String> {
+impl Outage {
+    /// Mounts the disks that are down again, and gives all back.
+    async fn end(&mut self, arena: &mut Arena) -> Result<(), String> {
+        while let Some(id) = self.dark.last().copied() {
+            pick::kill(arena, &[id]).await?;
+            pick::on_disk(arena, id, |disk| disk.come_back())?;
+            self.dark.pop();
+        }
+        for id in self.claimed.drain(..) {
+            arena.lab.disk(id)?.release();
+        }
+        Ok(())
+    }
+}
+
+/// Cuts the power of nodes, and mounts their disks again.
+async fn cut(arena: &mut Arena, ids: &[u64], outage: &mut Outage) -> Result<String, String> {
+    for id in ids {
+        arena.lab.disk(*id)?.claim()?;
+        outage.claimed.push(*id);
+    }
     let running = arena.cluster.running();
     let live: Vec<u64> = ids.iter().copied().filter(|id| running.contains(id)).collect();
     pick::pause(arena, &live).await?;
@@ -188,24 +202,14 @@ async fn cut_claimed(
     }
     for id in ids {
         pick::on_disk(arena, *id, |disk| disk.go_down())?;
-        dark.push(*id);
+        outage.dark.push(*id);
     }
     pick::kill(arena, ids).await?;
-    light(arena, dark).await?;
+    outage.end(arena).await?;
     let mut seen = Vec::new();
     for (id, canary) in canaries {
         let found = tokio::task::block_in_place(|| canary.look());
         seen.push(format!("{id}: {}", found.map_err(|why| format!("node {id}: {why}"))?));
     }
     Ok(seen.join(", "))
-}
-
-/// Mounts the disks again that are down.
-async fn light(arena: &mut Arena, dark: &mut Vec<u64>) -> Result<(), String> {
-    while let Some(id) = dark.last().copied() {
-        pick::kill(arena, &[id]).await?;
-        pick::on_disk(arena, id, |disk| disk.come_back())?;
-        dark.pop();
-    }
-    Ok(())
 }

@@ -98,12 +98,11 @@ impl Fault for Rules {
             self.filter.install()?;
             let mut seen = Vec::new();
             for id in self.ids.clone() {
-                let other = arena.cluster.others(id).first().copied();
-                let other = other.ok_or_else(|| format!("node {id} has no peer"))?;
+                let others = arena.cluster.others(id);
                 let met = match self.trouble {
-                    Trouble::CutClients { reset } => self.cut_clients(id, other, reset).await?,
-                    Trouble::Loss { .. } => self.meets(id, other, false).await?,
-                    Trouble::Reset { .. } => self.meets(id, other, true).await?,
+                    Trouble::CutClients { reset } => self.cut_clients(id, &others, reset).await?,
+                    Trouble::Loss { .. } => self.meets(id, &others, false).await?,
+                    Trouble::Reset { .. } => self.meets(id, &others, true).await?,
                 };
                 seen.push(format!("{id}: {met}"));
             }
@@ -117,26 +116,28 @@ impl Fault for Rules {
 }
 
 impl Rules {
-    async fn cut_clients(&self, id: u64, other: u64, reset: bool) -> Result<String, String> {
+    async fn cut_clients(&self, id: u64, others: &[u64], reset: bool) -> Result<String, String> {
         let answer = probe::connect(End::Harness, id, CLIENT_PORT).await?;
         let met = self.filter.counted(id)?;
         let refused = answer == Err(ErrorKind::ConnectionRefused);
         if answer.is_ok() || refused != reset || met == 0 {
             return Err(format!("clients of node {id} got {answer:?}, {met} packets met"));
         }
-        let peers = probe::passes(End::Node(other), End::Node(id)).await?;
-        let peers = if peers { "peers pass" } else { "peers do not either, by another fault" };
-        Ok(format!("a client got {answer:?}, {met} packets met, {peers}"))
+        let pairs: Vec<(u64, u64)> = others.iter().map(|other| (*other, id)).collect();
+        let silent = probe::silent(&pairs).await?;
+        let peers = pairs.len() - silent.len();
+        Ok(format!("a client got {answer:?}, {met} packets met, {peers} peers pass"))
     }
 
-    /// Sends packets until chance has met some.
-    async fn meets(&self, id: u64, other: u64, connections: bool) -> Result<String, String> {
+    /// Sends packets until chance has met some; from every peer, for another fault may be between two.
+    async fn meets(&self, id: u64, others: &[u64], connections: bool) -> Result<String, String> {
         let deadline = Instant::now() + MET;
-        loop {
+        for other in others.iter().cycle() {
+            let (from, to) = (End::Node(*other), End::Node(id));
             if connections {
-                probe::connect(End::Node(other), id, PEER_PORT).await?.ok();
+                probe::connect(from, id, PEER_PORT).await?.ok();
             } else {
-                probe::ping(End::Node(other), End::Node(id), "-c 40 -i 0.005 -W 0.2").await?;
+                probe::ping(from, to, "-c 40 -i 0.005 -W 0.2").await?;
             }
             let met = self.filter.counted(id)?;
             if met > 0 {
@@ -146,5 +147,6 @@ impl Rules {
                 return Err(format!("node {id}: no packet was met within {MET:?}"));
             }
         }
+        Err(format!("node {id} has no peer"))
     }
 }
