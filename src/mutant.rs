@@ -56,9 +56,9 @@ mutants! {
     /// One key in twenty is missing after a snapshot was installed, and its part of the digest with it.
     /// B12. Found by set, follower away for longer than the log is kept, replicas or set.
     SnapshotDropsAKey = "snapshot-drops-a-key",
-    /// A command is applied onto any head, and a new leader runs calls before it has applied what came
-    /// before them. Both, since each makes up for the other. B3, B8. Found by counter or append, leader
-    /// killed or cut off again and again, counter or certificate.
+    /// A command is applied onto any head, and one job in fifty is run without what is in flight, which the
+    /// check would turn into a conflict. B3, B8. Found by counter or append, no fault, counter,
+    /// certificate or serializable.
     NoHeadCheck = "no-head-check",
     /// A write is answered when it is proposed. B3, B38. Found by register, no fault, linearizable; by
     /// set, leader killed, durability.

@@ -104,6 +104,9 @@ impl Chain {
                 break job;
             }
         };
+        if mutant::strikes(Mutant::NoHeadCheck, 50) {
+            inner.overlay = Overlay::default();
+        }
         Some((job, std::mem::take(&mut inner.overlay)))
     }
 

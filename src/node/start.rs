@@ -15,7 +15,6 @@ use super::{Inner, Node, join, peer};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::executor::{self, Executor, Nature};
-use crate::mutant::{self, Mutant};
 use crate::raft::{
     Cluster, Leadership, LogStore, MemberInfo, PeerIdentity, Proposer, StateMachine, Timing,
     applied_index,
@@ -303,11 +302,6 @@ async fn quorum_lost(
 }
 
 async fn catch_up(cluster: &Cluster) -> Result<u64> {
-    if mutant::is(Mutant::NoHeadCheck)
-        && let Some(term) = cluster.leadership().borrow().own_term
-    {
-        return Ok(term);
-    }
     let (index, term) = cluster.read_index().await?;
     cluster.applied(index).await?;
     Ok(term)

@@ -32,8 +32,8 @@ use crate::storage::{Batch, Checkpoint, State};
 const BATCH_ENTRIES_MAX: usize = 1024;
 /// Bytes of commands that one batch may hold.
 const BATCH_BYTES_MAX: usize = 4 << 20;
-/// How long [`Mutant::AppliedIndexApart`] leaves the index without what it speaks of.
-const MUTANT_PAUSE: Duration = Duration::from_millis(5);
+/// By how much [`Mutant::AppliedIndexApart`] widens what a crash must meet: microseconds otherwise.
+const MUTANT_PAUSE: Duration = Duration::from_millis(20);
 
 /// How far the log is applied: stored beside what it speaks of.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -143,7 +143,7 @@ impl StateMachine {
             let mut ahead = self.state.batch();
             write_applied(&mut ahead, log_id, &membership)?;
             ahead.commit()?;
-            std::thread::sleep(MUTANT_PAUSE);
+            tokio::task::block_in_place(|| std::thread::sleep(MUTANT_PAUSE));
         }
         write_applied(&mut batch, log_id, &membership)?;
         batch.commit()?;
