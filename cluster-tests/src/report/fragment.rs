@@ -20,7 +20,7 @@ const LISTED_MAX: usize = 400;
 /// Characters of a label.
 const LABEL: usize = 48;
 /// Pixels of a character of a label.
-const CHARACTER: f64 = 6.7;
+const CHARACTER: f64 = 7.3;
 /// Between two moments, at least.
 const GAP: f64 = 34.0;
 /// Between a label and what follows it in its lane.

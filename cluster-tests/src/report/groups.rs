@@ -15,15 +15,22 @@ pub(super) enum Group {
     Other,
 }
 
-/// Words in the names of kinds. The first that is found decides: `power-cut` is of the disk, and a
-/// `kill` during a `snapshot` of the process.
+/// Words in the names of kinds. The first that is found decides: `power-cut` is of the disk, and
+/// `crash-at-fsync` of the process.
 const WORDS: &[(Group, &[&str])] = &[
     (Group::Clock, &["clock", "time", "skew", "strobe"]),
-    (Group::Members, &["member", "replace", "add-", "remove", "join", "learner", "leave", "grow"]),
+    (
+        Group::Members,
+        &[
+            "member", "replace", "add-", "remove", "join", "learner", "leave", "grow", "shrink",
+            "transfer",
+        ],
+    ),
     (
         Group::Resources,
         &["memory", "cpu", "limit", "starve", "pids", "descriptors", "overload", "crowd"],
     ),
+    (Group::Process, &["kill", "pause", "stop", "restart", "crash", "freez", "upgrade", "term"]),
     (
         Group::Disk,
         &[
@@ -49,7 +56,6 @@ const WORDS: &[(Group, &[&str])] = &[
             "old",
         ],
     ),
-    (Group::Process, &["kill", "pause", "stop", "restart", "crash", "freez", "upgrade", "term"]),
     (
         Group::Network,
         &[
@@ -119,7 +125,18 @@ mod tests {
             ("power-cut-all", Group::Disk),
             ("disk-full", Group::Disk),
             ("clock-jump", Group::Clock),
-            ("member-replace", Group::Members),
+            ("replace", Group::Members),
+            ("shrink", Group::Members),
+            ("crash-at-fsync", Group::Process),
+            ("pause-kill", Group::Process),
+            ("rolling-restart", Group::Process),
+            ("cut-clients", Group::Network),
+            ("slow-link", Group::Network),
+            ("loss", Group::Network),
+            ("lost-disk", Group::Disk),
+            ("power-during-recovery", Group::Disk),
+            ("zero-block", Group::Disk),
+            ("old-log", Group::Disk),
             ("cpu-starved", Group::Resources),
             ("gremlin", Group::Other),
         ];

@@ -1,7 +1,7 @@
 //! Markup from text: the only way in is through an escape.
 //!
-//! [`Html`] is markup, and a `String` is text; one becomes the other in [`Html::text`]. What is built by
-//! `format!` goes through [`Html::raw`], which is the word to look for in a review.
+//! `Html` is markup, and a `String` is text; one becomes the other in `Html::text`. What is built by
+//! `format!` goes through `Html::raw`, which is the word to look for in a review.
 
 use std::fmt::{self, Display};
 

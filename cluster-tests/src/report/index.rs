@@ -1,5 +1,5 @@
 //! The index of a campaign: the totals, all violations, the runs, and how often each kind of fault was
-//! confirmed.
+//! confirmed, in all and in each run.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,14 @@ const UNKNOWN: usize = 400;
 /// The page, whole.
 pub(super) fn html(runs: &[Summary]) -> String {
     let totals = Totals::of(runs);
-    let parts = [head(runs, &totals), violations(runs), unknown(runs), list(runs), kinds(runs)];
+    let parts = [
+        head(runs, &totals),
+        violations(runs),
+        unknown(runs),
+        list(runs),
+        kinds(runs),
+        matrix(runs),
+    ];
     html::document(&format!("kvdb campaign: {totals}"), &parts.into_iter().collect())
 }
 
@@ -80,7 +87,7 @@ fn unknown(runs: &[Summary]) -> Html {
     let mut table = Table::new(&["run", "why"]);
     for (run, line) in all().take(UNKNOWN_MAX) {
         let line = Html::text_in("span", "long", html::clip(line, UNKNOWN));
-        table.row([Html::link(&files::address(&run.name), &run.name), line]);
+        table.row([name(run), line]);
     }
     let note = match more {
         0 => Html::default(),
@@ -100,7 +107,7 @@ fn list(runs: &[Summary]) -> Html {
         "workloads",
         "#operations",
         "#outcome unknown",
-        "confirmed faults",
+        "#confirmed faults",
         "#violations",
         "#unknown",
     ];
@@ -121,7 +128,7 @@ fn run_row(run: &Summary) -> [Html; 11] {
         class => Html::text_in("span", class, "✗ violated"),
     };
     [
-        Html::link(&files::address(&run.name), &run.name),
+        name(run),
         mark,
         Html::text(run.seed),
         Html::text(run.nodes),
@@ -135,13 +142,15 @@ fn run_row(run: &Summary) -> [Html; 11] {
     ]
 }
 
+/// The name of a run on one line, with a link to its page.
+fn name(run: &Summary) -> Html {
+    Html::tag("span", "kind", Html::link(&files::address(&run.name), &run.name))
+}
+
 fn confirmed(run: &Summary) -> Html {
-    let faults = run.faults.iter().filter(|(_, faults)| faults.confirmed > 0);
-    let fault = |(kind, faults): (&String, &FaultCount)| {
-        let text = format!("{kind} {}", count(faults.confirmed));
-        Html::raw(format!("{} ", Html::text_in("span", "chip", text)))
-    };
-    faults.map(fault).collect()
+    let totals = Totals::of([run]);
+    let kinds = counted(totals.kinds.len() as u64, "kind");
+    Html::text(format!("{} of {kinds}", count(totals.faults)))
 }
 
 /// How often each kind was confirmed, and in how many runs.
@@ -150,26 +159,26 @@ fn kinds(runs: &[Summary]) -> Html {
     let most = kinds.values().map(|(faults, _)| faults.confirmed).max().unwrap_or(0).max(1);
     let heads = ["kind", "strikes", "#confirmed", "", "#not confirmed", "#runs with it"];
     let mut table = Table::new(&heads);
-    for (kind, (faults, runs)) in &kinds {
+    for ((group, kind), (faults, runs)) in &kinds {
         table.row([
             sections::kind(kind),
-            Html::text(Group::of(kind).name()),
+            Html::text(group.name()),
             Html::text(count(faults.confirmed)),
-            bar(kind, faults.confirmed as f64 / most as f64),
+            bar(*group, faults.confirmed as f64 / most as f64),
             Html::text(count(faults.unconfirmed)),
             Html::text(count(*runs)),
         ]);
     }
-    let legend = lanes::legend(kinds.keys().copied());
+    let legend = lanes::legend(kinds.keys().map(|(_, kind)| *kind));
     let parts = [legend, table.html("No fault was tried.")];
     section("kinds", "Faults by kind", parts.into_iter().collect::<Html>())
 }
 
-fn by_kind(runs: &[Summary]) -> BTreeMap<&str, (FaultCount, u64)> {
-    let mut kinds: BTreeMap<&str, (FaultCount, u64)> = BTreeMap::new();
+fn by_kind(runs: &[Summary]) -> BTreeMap<(Group, &str), (FaultCount, u64)> {
+    let mut kinds: BTreeMap<(Group, &str), (FaultCount, u64)> = BTreeMap::new();
     for run in runs {
         for (kind, faults) in &run.faults {
-            let (sum, runs) = kinds.entry(kind).or_default();
+            let (sum, runs) = kinds.entry((Group::of(kind), kind)).or_default();
             sum.confirmed += faults.confirmed;
             sum.unconfirmed += faults.unconfirmed;
             *runs += u64::from(faults.confirmed > 0);
@@ -178,7 +187,40 @@ fn by_kind(runs: &[Summary]) -> BTreeMap<&str, (FaultCount, u64)> {
     kinds
 }
 
-fn bar(kind: &str, part: f64) -> Html {
-    let (group, width) = (Group::of(kind).name(), part * 100.0);
+fn bar(group: Group, part: f64) -> Html {
+    if part == 0.0 {
+        return Html::default();
+    }
+    let (group, width) = (group.name(), part * 100.0);
     Html::raw(format!("<i class=\"gauge {group}\" style=\"width: {width:.0}%\"></i>"))
+}
+
+/// How often each kind was confirmed in each run: a column for each kind.
+fn matrix(runs: &[Summary]) -> Html {
+    let kinds: Vec<(Group, &str)> = by_kind(runs).into_keys().collect();
+    let head = |(_, kind): &(Group, &str)| Html::tag("th", "", Html::text_in("span", "", kind));
+    let heads: Html = kinds.iter().map(head).collect();
+    let row = |run: &Summary| {
+        let cells: Html =
+            kinds.iter().map(|(group, kind)| cell(*group, run.faults.get(*kind))).collect();
+        Html::raw(format!("<tr><td>{}</td>{cells}</tr>\n", name(run)))
+    };
+    let rows: Html = runs.iter().map(row).collect();
+    if kinds.is_empty() {
+        return Html::default();
+    }
+    let table = Html::raw(format!(
+        "<div class=\"scroll\"><table class=\"matrix\"><thead><tr><th>run</th>{heads}</tr></thead>\
+         <tbody>\n{rows}</tbody></table></div>\n"
+    ));
+    section("matrix", "Confirmed faults by run", table)
+}
+
+/// A number on the colour of its group; nothing where the kind was not tried.
+fn cell(group: Group, faults: Option<&FaultCount>) -> Html {
+    match faults {
+        None => Html::text_in("td", "", ""),
+        Some(FaultCount { confirmed: 0, .. }) => Html::text_in("td", "nil", "0"),
+        Some(faults) => Html::text_in("td", &format!("cell {}", group.name()), faults.confirmed),
+    }
 }

@@ -2,8 +2,9 @@
 //!
 //! A run is written as three files into a directory of its name: `index.html`, which is read;
 //! `run.json` and `history.jsonl`, from which [`read_run`] makes the same
-//! [`Run`](crate::history::Run) again, so that a history can be judged anew without its cluster. A campaign keeps only a [`Summary`] of each run and
-//! writes the index from them: hours of histories do not fit into memory.
+//! [`Run`](crate::history::Run) again, so that a history can be judged anew without its cluster. A
+//! campaign keeps only a [`Summary`] of each run and writes the index from them: hours of histories do
+//! not fit into memory.
 //!
 //! The page is one file without scripts or anything from elsewhere, so that it can be mailed, printed
 //! and opened in ten years. Its drawings are SVG, sized by pixels and not by operations.
@@ -16,7 +17,7 @@
 //! - `page`, `sections`, `index`: the pages; `files`: what is on disk.
 //!
 //! Invariants:
-//! - Text reaches a page only through [`html`]'s escaping.
+//! - Text reaches a page only through the escaping of `html`.
 //! - A page is bounded: what grows with a run is binned, merged or cut, and a cut says so. Only
 //!   what a violation says is always shown in full.
 //! - Only what holds is a pass: a run in which something is unknown, or which nobody judged, is not

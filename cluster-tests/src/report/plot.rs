@@ -1,12 +1,14 @@
 //! The timeline of a run: latency, throughput and what was not done over time, under the faults.
 //!
-//! Three panels share one time axis, and so do the lanes of faults below them ([`super::lanes`]).
-//! Confirmed faults are drawn over the panels as translucent bands too. All is drawn from bins: the size
-//! does not depend on the number of operations.
+//! Three panels share one time axis, and so do the lanes of faults below them (`lanes`). Confirmed
+//! faults are drawn over the panels as translucent bands too, and each violation is marked where the
+//! last operation that shows it began. Calls are drawn from bins: the size does not depend on how many
+//! there are.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
-use crate::history::{Micros, Run};
+use crate::history::{Finding, Micros, Run};
 
 use super::axis::{Axis, LEFT, RIGHT};
 use super::html::{Html, count, duration, moment};
@@ -21,6 +23,11 @@ const DONE: Range<f64> = 266.0..356.0;
 const NOT_DONE: Range<f64> = 392.0..452.0;
 /// Where the lanes begin.
 const LANES: f64 = 488.0;
+/// Violations that are marked; the checkers are a dozen.
+const MARKS_MAX: usize = 50;
+/// Rows in which their numbers stand, so that those of one moment do not cover each other.
+const MARK_ROWS: usize = 6;
+
 /// Draws the timeline.
 pub(super) fn timeline(run: &Run) -> Html {
     let bins = Bins::of(run);
@@ -34,6 +41,7 @@ pub(super) fn timeline(run: &Run) -> Html {
         throughput(&bins, axis),
         not_done(&bins, axis),
         hovers(&bins, axis),
+        marks(run, axis, bottom),
         lanes.html(axis, LANES),
     ];
     let height = bottom + 30.0;
@@ -53,6 +61,26 @@ fn grid(axis: Axis, bottom: f64) -> Html {
         ))
     };
     axis.ticks().into_iter().map(tick).collect()
+}
+
+/// A line through all panels and lanes for each violation, with its number and a link to it.
+fn marks(run: &Run, axis: Axis, bottom: f64) -> Html {
+    let violated = run.verdicts.iter().filter_map(|verdict| match &verdict.finding {
+        Finding::Violated { operations, .. } => Some(operations),
+        Finding::Holds | Finding::Unknown { .. } => None,
+    });
+    let mark = |(number, ids): (usize, &Vec<u64>)| {
+        let ids: BTreeSet<&u64> = ids.iter().collect();
+        let named = run.operations.iter().filter(|operation| ids.contains(&operation.id));
+        let (x, top) = (axis.x(named.map(|operation| operation.began).max()?), LATENCY.start);
+        Some(Html::raw(format!(
+            "<a href=\"#violation-{number}\"><path class=\"mark\" d=\"M{x:.1} {top}V{bottom:.1}\"/>\
+             <text class=\"mark\" x=\"{:.1}\" y=\"{}\">✗ {number}</text></a>\n",
+            x + 4.0,
+            top + 12.0 + (number % MARK_ROWS) as f64 * 15.0
+        )))
+    };
+    (1..).zip(violated.take(MARKS_MAX)).filter_map(mark).collect()
 }
 
 /// The frame of a panel: its name, and lines at some values with their labels.
@@ -145,10 +173,10 @@ fn key(at: &Range<f64>, entries: &[(&str, &str)]) -> Html {
     entries.iter().enumerate().map(entry).collect()
 }
 
-/// The next number of 1, 2, 5, 10, 20 … that is not below.
+/// The next number of 1, 2, 4, 6, 8, 10, 20 … that is not below: its half is whole.
 pub(super) fn nice(value: f64) -> f64 {
     let power = 10_f64.powf(value.max(1.0).log10().floor());
-    let steps = [1.0, 2.0, 5.0, 10.0].map(|step| step * power);
+    let steps = [1.0, 2.0, 4.0, 6.0, 8.0, 10.0].map(|step| step * power);
     steps.into_iter().find(|step| *step >= value).unwrap_or(value)
 }
 
@@ -228,7 +256,7 @@ mod tests {
 
     #[test]
     fn scales_end_at_round_numbers() {
-        assert_eq!([0.3, 1.0, 1.2, 37.0, 500.0, 501.0].map(nice), [1., 1., 2., 50., 500., 1000.]);
+        assert_eq!([0.3, 1.0, 1.2, 37.0, 501.0, 600.0].map(nice), [1., 1., 2., 40., 600., 600.]);
         assert_eq!([2, 3, 5, 6, 7].map(decade), ["100 µs", "1 ms", "100 ms", "1 s", "10 s"]);
     }
 

@@ -115,6 +115,12 @@ fn every_violation_is_on_both_pages_in_full() {
         let what = Html::text(&violation.what).to_string();
         assert!(page.contains(&what) && index.contains(&what), "{what}");
         assert!(page.contains(&format!("id=\"violation-{number}\"")));
+        let marks = page.matches(&format!(">✗ {number}</text>")).count();
+        assert_eq!(
+            marks,
+            usize::from(number < 3),
+            "one that names no operation has no place in time"
+        );
         assert!(index.contains(&format!("mixed-0017/index.html#violation-{number}")));
     }
 }
@@ -286,7 +292,10 @@ fn the_index_names_every_run_and_kind() {
     }
     for kind in runs.iter().flat_map(|run| run.faults.keys()) {
         assert!(index.contains(&format!("</i>{kind}</span>")), "{kind}");
+        assert!(index.contains(&format!("<th><span>{kind}</span></th>")), "{kind}");
     }
+    assert_eq!(index.matches("<td class=\"cell process\">2</td>").count(), 3, "kill-leader");
+    assert_eq!(index.matches("<td class=\"nil\">0</td>").count(), 3, "slow-fsync");
     let empty = fs::read_to_string(write_index(dir.path(), &[]).unwrap()).unwrap();
     assert!(empty.contains("No run yet"));
 }
