@@ -123,6 +123,7 @@ async fn handle(State(edge): State<Arc<Edge>>, request: http::Request<Body>) -> 
     let mut response = match outcome {
         Ok(response) => response,
         Err(failure) => {
+            edge.node.heed(&failure.error);
             let mut response = answer::from_failure(&call, &failure, Some(allow));
             if mutates {
                 let applied = ErrorCode::of(&failure.error).applied();

@@ -31,7 +31,9 @@ use crate::kv::{
     Transaction, store, transaction,
 };
 use crate::mutant::{self, Mutant};
-use crate::raft::{Cluster, LogStore, MemberInfo, PeerIdentity, applied_index};
+use crate::raft::{
+    Cluster, Leadership as Leads, LogStore, MemberInfo, NodeId, PeerIdentity, applied_index,
+};
 use crate::storage::{DataDir, Identity, State};
 use link::{Hello, Links, ReadIndex, TicketRequest};
 use ticket::Tickets;
@@ -40,6 +42,8 @@ use ticket::Tickets;
 const EXECUTE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a new leader's first calls wait for it to be ready.
 const READY_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a leader that was followed by another may take for what it was asked before.
+const SUPERSEDED: Duration = Duration::from_millis(500);
 /// Rounds of a read whose state was replaced while it waited.
 const READ_ATTEMPTS_MAX: u32 = 3;
 
@@ -290,8 +294,28 @@ impl Node {
 
     /// Sends a request to the leader over the peer link and answers what it answered. Once the request
     /// may have been sent, a failure is [`Error::Unknown`]; it is never sent twice.
+    /// Nor is it waited for where another leads: the old one may be cut off, and its silence lasts as
+    /// long as the connection.
     pub async fn forward(&self, request: Forwarded) -> Result<http::Response<Bytes>> {
-        self.0.links.forward(&self.leader()?, request).await
+        let leader = self.leader()?;
+        tokio::select! {
+            answer = self.0.links.forward(&leader, request) => answer,
+            () = self.superseded(leader.id) => {
+                Err(Error::Unknown("another node leads, and the old leader is silent".to_owned()))
+            }
+        }
+    }
+
+    /// Waits until a node other than this leader leads, and a little longer: where leadership was handed
+    /// over in order, the old leader still answers what it has.
+    async fn superseded(&self, old: NodeId) {
+        let mut leadership = self.0.cluster.leadership();
+        let other = |now: &Leads| now.leader.is_some_and(|leader| leader != old);
+        if leadership.wait_for(other).await.is_err() {
+            // The node is shutting down, and its connections with it.
+            std::future::pending::<()>().await;
+        }
+        tokio::time::sleep(SUPERSEDED).await;
     }
 
     /// Names what executes the requests that other nodes forward to this one.

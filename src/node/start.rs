@@ -132,6 +132,14 @@ impl Node {
         }
     }
 
+    /// Looks at an error that a call met: damage on disk ends this node, since other nodes have what it has
+    /// lost, and a damaged leader would fail the same calls for ever.
+    pub fn heed(&self, error: &Error) {
+        if matches!(error, Error::Corrupt { .. }) {
+            self.fail(&error.to_string());
+        }
+    }
+
     /// Waits until this node cannot go on, and says why. The process should exit with an error.
     pub async fn failed(&self) -> String {
         let mut failure = self.0.failure.subscribe();

@@ -9,6 +9,7 @@ use super::nature::System;
 use super::*;
 use crate::config::{Config, Options};
 use crate::kv::{Condition, Key, Number};
+use crate::storage::Tuning;
 
 /// An address nobody listens on, below the ports that outgoing connections are given: one of those
 /// could be taken between this and the node's own bind.
@@ -166,7 +167,7 @@ async fn state_without_a_log_is_refused() {
     copy_all(&data, &copy);
     std::fs::remove_dir_all(copy.join("log")).unwrap();
     let data = DataDir::open(&copy).unwrap();
-    let state = State::open(&data).unwrap();
+    let state = State::open(&data, Tuning::default()).unwrap();
     for _ in 0..2 {
         let log = LogStore::open(&data.log()).unwrap();
         let refused = start::refuse_amnesia(&state, &log);

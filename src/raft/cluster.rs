@@ -155,7 +155,8 @@ impl Cluster {
                 Err(not_leader(&to))
             }
             Ok(Err(RaftError::APIError(other))) => Err(Error::NoLeader(other.to_string())),
-            Ok(Err(RaftError::Fatal(e))) => Err(fatal(e)),
+            // Nothing is proposed by asking: another node can serve the call.
+            Ok(Err(RaftError::Fatal(e))) => Err(Error::NoLeader(format!("this node stopped: {e}"))),
             Err(_) => Err(Error::NoLeader("no quorum answered in time".to_owned())),
         }
     }
@@ -421,7 +422,7 @@ fn refused(error: ChangeError, in_part: bool) -> Error {
             Error::Conflict(format!("membership: {error}"))
         }
         RaftError::APIError(error) => Error::Unknown(error.to_string()),
-        RaftError::Fatal(error) => fatal(error),
+        RaftError::Fatal(error) => Error::Unknown(format!("this node stopped: {error}")),
     }
 }
 

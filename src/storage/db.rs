@@ -33,9 +33,25 @@ pub(super) struct Db {
 }
 
 impl Db {
-    /// Opens a database, or makes one.
+    /// Opens a database that is there: RocksDB would make an empty one in the place of a lost one.
     pub(super) fn open(path: &Path, tuning: Tuning) -> Result<Self> {
-        let rocks = rocksdb::DB::open(&options(tuning), path).map_err(storage_error)?;
+        if !path.join("CURRENT").exists() {
+            let detail = format!("CURRENT is missing in {}", path.display());
+            return Err(Error::corrupt("state", detail));
+        }
+        Db::open_with(path, &options(tuning))
+    }
+
+    /// Makes a database.
+    pub(super) fn create(path: &Path, tuning: Tuning) -> Result<Self> {
+        let mut options = options(tuning);
+        options.create_if_missing(true);
+        options.set_error_if_exists(true);
+        Db::open_with(path, &options)
+    }
+
+    fn open_with(path: &Path, options: &Options) -> Result<Self> {
+        let rocks = rocksdb::DB::open(options, path).map_err(storage_error)?;
         Ok(Db { rocks: Some(rocks), path: path.to_owned(), doomed: AtomicBool::new(false) })
     }
 
@@ -80,7 +96,6 @@ fn options(tuning: Tuning) -> Options {
     table.set_cache_index_and_filter_blocks(true);
     table.set_pin_l0_filter_and_index_blocks_in_cache(true);
     let mut options = Options::default();
-    options.create_if_missing(true);
     options.set_block_based_table_factory(&table);
     options.set_compression_type(DBCompressionType::Lz4);
     options.set_bottommost_compression_type(DBCompressionType::Zstd);

@@ -119,7 +119,7 @@ fn create_first(dir: &Path, tuning: Tuning) -> Result<PathBuf> {
     if path.exists() {
         fs::remove_dir_all(&path)?;
     }
-    drop(Db::open(&path, tuning)?);
+    drop(Db::create(&path, tuning)?);
     sync_parent(&path)?;
     write_current(dir, &path)?;
     Ok(path)
@@ -281,5 +281,21 @@ mod tests {
             let entry = entry.unwrap();
             fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
         }
+    }
+
+    /// RocksDB makes an empty database where it finds none: a lost one must not come back as a new one.
+    #[test]
+    fn a_database_without_its_files_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = DataDir::open(root.path()).unwrap();
+        let state = State::open(&dir, Tuning::default()).unwrap();
+        put(&state, "a", "1");
+        state.flush().unwrap();
+        drop(state);
+        for file in std::fs::read_dir(dir.state().join("db-1")).unwrap() {
+            fs::remove_file(file.unwrap().path()).unwrap();
+        }
+        let opened = State::open(&dir, Tuning::default());
+        assert!(matches!(opened, Err(Error::Corrupt { what: "state", .. })));
     }
 }
