@@ -71,7 +71,17 @@ pub async fn campaign(orders: &Orders, isolation: &Isolation) -> std::io::Result
             break;
         }
     }
+    say(&damages(&summaries));
     Ok(Totals::of(&summaries))
+}
+
+/// What became of the files that were damaged. What was taken for good shows in the checkers' words.
+fn damages(summaries: &[Summary]) -> String {
+    let count = |outcome: &str| -> u64 {
+        summaries.iter().filter_map(|summary| summary.damages.get(outcome)).sum()
+    };
+    let [refused, repaired, harmless] = ["refused", "repaired", "harmless"].map(count);
+    format!("damages: refused {refused}, repaired {repaired}, harmless {harmless}")
 }
 
 /// Judges a recorded run again.

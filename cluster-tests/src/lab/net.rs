@@ -75,7 +75,8 @@ impl Network {
         if !self.members.insert(id) {
             return Ok(());
         }
-        // Of a cluster before this one.
+        // Of a cluster before this one. The link first: a namespace goes in its own time.
+        let _ = run(&mut shell(&format!("ip link del v{id}")));
         let _ = run(&mut shell(&format!("ip netns del n{id}")));
         for line in [
             format!("ip netns add n{id}"),
@@ -93,6 +94,7 @@ impl Network {
     /// Takes all of it down.
     pub(super) fn down(self) -> Result<(), String> {
         for id in &self.members {
+            run(&mut shell(&format!("ip link del v{id}")))?;
             run(&mut shell(&format!("ip netns del n{id}")))?;
         }
         run(&mut shell("ip link del br0")).map(drop)

@@ -31,6 +31,8 @@ use std::pin::Pin;
 use crate::cluster::Cluster;
 use crate::lab::Lab;
 
+pub use damage::outcome as damage_outcome;
+
 /// The future of a method that is called through a table.
 pub type Task<'a, T> = Pin<Box<dyn Future<Output = Result<T, String>> + Send + 'a>>;
 

@@ -270,7 +270,10 @@ pub async fn start(arena: &mut Arena, ids: &[u64]) -> Result<(), String> {
 async fn listens(arena: &mut Arena, id: u64) -> Result<(), String> {
     let port = arena.cluster.url(id).rsplit(':').next().and_then(|port| port.parse().ok());
     let port: u16 = port.ok_or_else(|| format!("node {id} has no port"))?;
+    // A fault that has its disk keeps it from starting, and starts it when it is undone.
+    let broken = arena.lab.disk(id).is_ok_and(|disk| disk.is_claimed());
     until(LISTENS, || match pid(arena, id) {
+        Err(_) if broken => Ok(Ok(())),
         // Nothing to wait for any more.
         Err(_) => Ok(Err(format!("node {id} exited when it was started again"))),
         // Another fault has it: it need not listen before that is undone.

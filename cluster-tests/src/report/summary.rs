@@ -35,6 +35,8 @@ pub struct Summary {
     pub lost: u64,
     /// Faults of each kind.
     pub faults: BTreeMap<String, FaultCount>,
+    /// Damaged files, by what came of them: `refused`, `repaired`, `harmless`.
+    pub damages: BTreeMap<String, u64>,
     /// Verdicts, whatever they found.
     pub verdicts: u64,
     /// What does not hold.
@@ -81,6 +83,7 @@ impl Summary {
             operations: run.operations.len() as u64,
             lost: Tally::of(&run.operations).unknown(),
             faults: faults(run),
+            damages: damages(run),
             verdicts: run.verdicts.len() as u64,
             violations: violations(run),
             unknown: unknown(run),
@@ -113,6 +116,16 @@ pub(super) fn headline(violations: u64, unknown: u64) -> String {
             format!("{}, {} unknown", counted(violations, "violation"), super::html::count(unknown))
         }
     }
+}
+
+/// What became of damaged files: how often a node refused, repaired, or did not need them.
+fn damages(run: &Run) -> BTreeMap<String, u64> {
+    let mut damages = BTreeMap::new();
+    let outcomes = run.faults.iter().filter_map(|fault| {
+        crate::nemesis::damage_outcome(fault.confirmed.as_deref().unwrap_or_default())
+    });
+    outcomes.for_each(|outcome| *damages.entry(outcome.to_owned()).or_default() += 1);
+    damages
 }
 
 fn faults(run: &Run) -> BTreeMap<String, FaultCount> {
