@@ -222,6 +222,7 @@ fn render(infos: &[ScriptInfo], format: Format) -> Result<Response> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::call::Origin;
 
     #[test]
     fn vars_are_query_then_form_then_the_client() {
@@ -242,7 +243,7 @@ mod tests {
                 .header("authorization", "Bearer secret")
                 .body(())
                 .unwrap();
-            let call = Call::new(request.into_parts().0);
+            let call = Call::new(request.into_parts().0, Origin::default());
             script_call(&call, &ScriptName::parse("s").unwrap(), Bytes::from_static(b"f=2"))
         };
         let form = call("application/x-www-form-urlencoded");
