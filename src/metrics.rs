@@ -3,10 +3,14 @@
 //! Names are `kvdb_<noun>_<unit>`. Labels take few values each: never a bucket, key or script name,
 //! or one caller could fill the memory of every scraper.
 
-use std::sync::OnceLock;
+use std::collections::BTreeMap;
+use std::sync::{OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
-use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics::{
+    Counter, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge,
+    histogram,
+};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 use crate::error::{Error, Result};
@@ -20,6 +24,13 @@ const SECONDS: [f64; 14] = [
 ];
 
 static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
+
+/// Route, method and status of an answer.
+type Kind = (&'static str, &'static str, u16);
+
+/// The metrics of each kind of answer. To find them by their labels takes allocations and a hash of all
+/// of these, for every request.
+static ANSWERS: RwLock<BTreeMap<Kind, (Counter, Histogram)>> = RwLock::new(BTreeMap::new());
 
 /// Starts recording; before it, and without it, recording does nothing. Idempotent.
 pub fn install() -> Result<()> {
@@ -75,15 +86,28 @@ pub async fn upkeep() {
 
 /// A request was answered.
 pub fn observe_request(route: &'static str, method: &'static str, status: u16, took: Duration) {
-    counter!("kvdb_http_requests", "route" => route, "method" => method, "status" => status.to_string())
-        .increment(1);
+    if HANDLE.get().is_none() {
+        return;
+    }
+    let kind = (route, method, status);
+    let known = ANSWERS.read().unwrap_or_else(PoisonError::into_inner).get(&kind).cloned();
+    let (count, seconds) = known.unwrap_or_else(|| {
+        let made = answer_metrics(kind);
+        let mut answers = ANSWERS.write().unwrap_or_else(PoisonError::into_inner);
+        answers.entry(kind).or_insert(made).clone()
+    });
+    count.increment(1);
+    seconds.record(took.as_secs_f64());
+}
+
+fn answer_metrics((route, method, status): Kind) -> (Counter, Histogram) {
     let class = match status {
         0..400 => "ok",
         400..500 => "refused",
         _ => "failed",
     };
-    histogram!("kvdb_http_request_seconds", "route" => route, "class" => class)
-        .record(took.as_secs_f64());
+    let count = counter!("kvdb_http_requests", "route" => route, "method" => method, "status" => status.to_string());
+    (count, histogram!("kvdb_http_request_seconds", "route" => route, "class" => class))
 }
 
 /// A script call was sent to the leader by a redirect.

@@ -14,6 +14,8 @@ use crate::http::{Failure, Reply};
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// Largest head of an answer.
 const HEAD_BYTES_MAX: usize = 64 << 10;
+/// The headers that are kept: what a call goes by and what its outcome is judged by.
+const KEPT: [&str; 4] = ["connection", "content-length", "location", "x-kvdb-applied"];
 /// Most redirects that a call takes.
 const HOPS_MAX: u32 = 5;
 
@@ -160,9 +162,11 @@ fn parse_head(head: &str) -> Result<(Reply, usize), String> {
     let mut headers = HeaderMap::new();
     for line in lines {
         let (name, value) = line.split_once(':').ok_or("a header without a colon")?;
-        let name: HeaderName = name.parse().map_err(|_| "a header's name")?;
+        let Some(name) = KEPT.iter().find(|kept| name.eq_ignore_ascii_case(kept)) else {
+            continue;
+        };
         let value = HeaderValue::from_str(value.trim()).map_err(|_| "a header's value")?;
-        headers.append(name, value);
+        headers.append(HeaderName::from_static(name), value);
     }
     let reply = Reply { status, headers, body: Vec::new(), hops: 0 };
     let length = reply.header("content-length").ok_or("no content-length")?;

@@ -65,8 +65,8 @@ async fn serve(config: &mut Config) -> Result<(), Failure> {
     metrics::install().map_err(failed)?;
     let listener = bind(config).await?;
     let node = Node::start(config).await.map_err(failed)?;
-    let router = http::router(node.clone(), config);
-    node.set_forward_target(http::forward_target(router.clone()));
+    let service = http::Service::new(node.clone(), config);
+    node.set_forward_target(service.forward_target());
     tracing::info!(
         version = super::VERSION,
         node = config.node_id,
@@ -85,7 +85,7 @@ async fn serve(config: &mut Config) -> Result<(), Failure> {
         });
     };
     tokio::select! {
-        () = http::serve(listener, router, stopping) => {}
+        () = service.serve(listener, stopping) => {}
         reason = node.failed() => return Err(Failure::Other(reason)),
     }
     node.shutdown().await.map_err(failed)?;

@@ -221,7 +221,8 @@ impl Inner {
     fn wants_turn(&mut self) -> bool {
         let room =
             self.in_flight.len() < IN_FLIGHT_MAX && self.in_flight_bytes < IN_FLIGHT_BYTES_MAX;
-        let wants = !self.scheduled && !self.shut && room && !self.queue.is_empty();
+        let worth_it = is_worth_a_turn(self.queue.len(), self.in_flight.len());
+        let wants = !self.scheduled && !self.shut && room && worth_it;
         self.scheduled |= wants;
         wants
     }
@@ -257,6 +258,34 @@ impl Inner {
         self.overlay = Overlay::default();
         for job in std::mem::take(&mut self.failed).into_iter().rev() {
             self.queue.push_front(job);
+        }
+    }
+}
+
+/// Whether so many jobs should run now. Fewer than there are commands in flight wait for company, at most
+/// until those have their outcome: every turn costs a round of messages and syncs. A job that meets
+/// nothing in flight never waits, and however long a commit takes, turns double until none waits.
+fn is_worth_a_turn(queued: usize, in_flight: usize) -> bool {
+    queued > 0 && queued >= in_flight
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_alone_never_waits_and_who_waits_is_in_the_minority() {
+        assert!(is_worth_a_turn(1, 0));
+        assert!(!is_worth_a_turn(0, 0));
+        // Clients that each call once, during a commit that takes for ever.
+        let (mut queued, mut in_flight) = (0, 0);
+        for clients in 1..=1000 {
+            queued += 1;
+            if is_worth_a_turn(queued, in_flight) {
+                (queued, in_flight) = (0, in_flight + queued);
+            }
+            assert_eq!(queued + in_flight, clients);
+            assert!(queued < in_flight, "{queued} wait for {in_flight}");
         }
     }
 }

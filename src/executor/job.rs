@@ -1,6 +1,7 @@
 //! A job: one request on its way through the executor.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
@@ -26,9 +27,9 @@ pub struct ScriptCall {
     /// Which script.
     pub name: ScriptName,
     /// `kvdb.var`, `remote_addr` included.
-    pub vars: BTreeMap<String, String>,
+    pub vars: Arc<BTreeMap<String, String>>,
     /// `kvdb.req`.
-    pub request: script::Request,
+    pub request: Arc<script::Request>,
 }
 
 /// A request with what it needs to run, and run again.

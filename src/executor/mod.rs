@@ -17,6 +17,7 @@
 //!   A job that runs long moves to the bounded slow lane, and its thread's place is taken.
 
 mod chain;
+mod ground;
 mod job;
 mod pool;
 mod run;

@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 
 use super::Executor;
 use super::chain::Chain;
+use super::ground::Ground;
 use super::job::{Job, Ran, Request, ScriptCall, Unconfirmed};
 use super::pool::Lane;
 use crate::encoding;
 use crate::error::{Error, Missing, Result};
 use crate::kv::{
-    Answer, BucketId, BucketMeta, BucketName, Command, CommandId, Credential, Effect, Overlay,
-    PolicyRequest, Row, SharedView, Transaction, Write, store,
+    Answer, BucketId, BucketName, Command, CommandId, Credential, Effect, Overlay, PolicyRequest,
+    Row, Transaction, Write,
 };
 use crate::mutant::{self, Mutant};
 use crate::raft::{Proposal, Verdict};
@@ -85,12 +86,6 @@ impl Batch {
     }
 }
 
-/// The state that a turn's jobs run on, beneath their overlay.
-struct Ground {
-    view: SharedView,
-    meta: BucketMeta,
-}
-
 impl Turn<'_> {
     fn run(&mut self) {
         let begun = Instant::now();
@@ -109,7 +104,7 @@ impl Turn<'_> {
 
     fn run_job(&mut self, term: u64, job: Job, mut overlay: Overlay, ground: &mut Option<Ground>) {
         if ground.is_none() {
-            match self.ground() {
+            match Ground::of(self.chain.bucket, self.executor.state.view()) {
                 Ok(Some(found)) => {
                     overlay.trim(&found.meta);
                     *ground = Some(found);
@@ -136,12 +131,6 @@ impl Turn<'_> {
                 job.answer(Err(error));
             }
         }
-    }
-
-    fn ground(&self) -> Result<Option<Ground>> {
-        let view = self.executor.state.view();
-        let meta = store::meta(&*view, self.chain.bucket)?;
-        Ok(meta.map(|meta| Ground { view, meta }))
     }
 
     /// Runs the job; no side effect but on the transaction.
@@ -234,8 +223,8 @@ impl Turn<'_> {
         let call = script::Call {
             name: call.name.clone(),
             script,
-            vars: call.vars.clone(),
-            request: call.request.clone(),
+            vars: Arc::clone(&call.vars),
+            request: Arc::clone(&call.request),
             grant,
             seed,
         };

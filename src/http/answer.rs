@@ -5,8 +5,8 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW, CACHE_CONTROL, CONTENT_TYPE,
-    ETAG, RETRY_AFTER, WWW_AUTHENTICATE,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW, CACHE_CONTROL, CONTENT_LENGTH,
+    CONTENT_TYPE, ETAG, RETRY_AFTER, WWW_AUTHENTICATE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde::Serialize;
@@ -254,6 +254,15 @@ pub(super) fn preflight(allow: &'static str) -> Response {
     response
 }
 
+/// What a HEAD is answered: the head that a GET's answer has, its length included.
+pub(super) fn without_body(response: Response) -> Response {
+    let (mut parts, body) = response.into_parts();
+    if let Some(bytes) = http_body::Body::size_hint(&body).exact() {
+        parts.headers.entry(CONTENT_LENGTH).or_insert(HeaderValue::from(bytes));
+    }
+    Response::from_parts(parts, Body::empty())
+}
+
 /// The headers that every answer has. Only a script may have chosen another `Cache-Control`.
 pub(super) fn finish(headers: &mut HeaderMap) {
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
@@ -264,10 +273,11 @@ pub(super) fn finish(headers: &mut HeaderMap) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::call::Origin;
 
     fn call(uri: &str, accept: &str) -> Call {
         let request = http::Request::builder().uri(uri).header("accept", accept).body(()).unwrap();
-        Call::new(request.into_parts().0)
+        Call::new(request.into_parts().0, Origin::default())
     }
 
     async fn shown(response: Response) -> String {

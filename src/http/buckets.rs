@@ -120,11 +120,15 @@ fn policy(new: NewBucket) -> PolicyRequest {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::call::Origin;
 
     fn parsed(content_type: &str, body: &'static str) -> Result<NewBucket> {
         let request =
             http::Request::post("/").header("content-type", content_type).body(()).unwrap();
-        parse(&Call::new(request.into_parts().0), &Bytes::from_static(body.as_bytes()))
+        parse(
+            &Call::new(request.into_parts().0, Origin::default()),
+            &Bytes::from_static(body.as_bytes()),
+        )
     }
 
     #[test]

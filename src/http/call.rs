@@ -58,9 +58,8 @@ pub(super) struct Call {
 
 impl Call {
     /// Takes a request's head apart.
-    pub(super) fn new(parts: request::Parts) -> Self {
+    pub(super) fn new(parts: request::Parts, origin: Origin) -> Self {
         let (raw_query, ticket) = split_ticket(parts.uri.query());
-        let origin = parts.extensions.get::<Origin>().cloned().unwrap_or_default();
         Call {
             method: parts.method,
             path: parts.uri.path().to_owned(),
@@ -281,7 +280,7 @@ mod tests {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        Call::new(request.body(()).unwrap().into_parts().0)
+        Call::new(request.body(()).unwrap().into_parts().0, Origin::default())
     }
 
     fn basic(pair: &str) -> String {

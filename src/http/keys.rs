@@ -140,13 +140,14 @@ fn own_version(text: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::call::Origin;
 
     fn call(method: &str, uri: &str, headers: &[(&str, &str)]) -> Call {
         let mut request = http::Request::builder().method(method).uri(uri);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        Call::new(request.body(()).unwrap().into_parts().0)
+        Call::new(request.body(()).unwrap().into_parts().0, Origin::default())
     }
 
     #[test]

@@ -225,12 +225,13 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::http::call::Origin;
     use crate::kv::memory::Memory;
     use crate::kv::{BucketId, Overlay};
 
     fn call(query: &str) -> Call {
         let request = http::Request::builder().uri(format!("/b/?{query}")).body(()).unwrap();
-        Call::new(request.into_parts().0)
+        Call::new(request.into_parts().0, Origin::default())
     }
 
     /// A bucket with 200 keys `k000`…`k199`, and some of their own.

@@ -2,7 +2,8 @@
 //!
 //! One handler takes every request: it takes the raw path apart (`path`), and goes by what it names
 //! and the method. Dozens of routes would decode keys before we see them, and cost more than the
-//! hot paths do. Around it are the accept loop ([`serve()`]) and, for peers, [`forward_target`].
+//! hot paths do. Around it are the accept loop ([`Service::serve`]) and, for peers,
+//! [`Service::forward_target`].
 //!
 //! - `call`: a request taken apart; who asks; its body within limits.
 //! - `leader`: run here, redirect or proxy; patience while nobody leads.
@@ -38,17 +39,13 @@ mod tests;
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::Router;
 use axum::body::Body;
-use axum::extract::State;
 use axum::response::Response;
 use bytes::Bytes;
 use futures::FutureExt;
 use http::Method;
 use http_body_util::BodyExt;
-use tower::ServiceExt;
-
-pub use self::serve::serve;
+use tokio::net::TcpListener;
 
 use self::answer::{APPLIED, Outcome};
 use self::call::{Call, Origin, Payload};
@@ -69,73 +66,85 @@ struct Edge {
     room: Room,
 }
 
-/// The public router of a node.
-pub fn router(node: Node, config: &Config) -> Router {
-    let edge = Edge {
-        node,
-        value_bytes_max: config.value_bytes_max,
-        create_buckets: config.create_buckets,
-        script_routing: config.script_routing,
-        room: Room::default(),
-    };
-    Router::new().fallback(handle).with_state(Arc::new(edge))
-}
+/// What answers the requests of a node's clients. Cheap to clone.
+#[derive(Clone)]
+pub struct Service(Arc<Edge>);
 
-/// What a node runs the requests with that its peers hand on to it: the public router, which is told
-/// where the request came from.
-#[must_use]
-pub fn forward_target(router: Router) -> ForwardTarget {
-    Arc::new(move |forwarded| run_forwarded(router.clone(), forwarded).boxed())
-}
+impl Service {
+    /// The edge of a node.
+    #[must_use]
+    pub fn new(node: Node, config: &Config) -> Self {
+        Service(Arc::new(Edge {
+            node,
+            value_bytes_max: config.value_bytes_max,
+            create_buckets: config.create_buckets,
+            script_routing: config.script_routing,
+            room: Room::default(),
+        }))
+    }
 
-async fn run_forwarded(router: Router, forwarded: Forwarded) -> Result<http::Response<Bytes>> {
-    let origin = Origin { remote_addr: forwarded.remote_addr, hops: forwarded.hops };
-    let mut request = http::Request::new(Body::from(forwarded.body));
-    *request.uri_mut() = forwarded
-        .path_and_query
-        .parse()
-        .map_err(|e| Error::invalid(format!("a peer's path: {e}")))?;
-    *request.method_mut() = forwarded.method;
-    *request.headers_mut() = forwarded.headers;
-    request.extensions_mut().insert(origin);
-    let Ok(response) = router.oneshot(request).await;
-    let (parts, body) = response.into_parts();
-    let body = body.collect().await.map_err(|e| Error::Internal(format!("a body: {e}")))?;
-    Ok(http::Response::from_parts(parts, body.to_bytes()))
-}
+    /// Serves connections until `shutdown` is ready, then drains them.
+    pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
+        let answer = move |request, origin| self.clone().answer(request, origin);
+        serve::serve(listener, answer, shutdown).await;
+    }
 
-/// Answers every request.
-async fn handle(State(edge): State<Arc<Edge>>, request: http::Request<Body>) -> Response {
-    let began = Instant::now();
-    let (parts, body) = request.into_parts();
-    let call = Call::new(parts);
-    let target = Target::parse(&call.path);
-    let (label, allow) = match &target {
-        Ok(target) => (target.label(), allow(&call, target)),
-        Err(_) => ("none", ""),
-    };
-    let mutates = mutates(&call, target.as_ref().ok());
-    let outcome = match call.has_large_head() {
-        true if mutates => Ok(answer::with_applied(answer::large_head(), Applied::No)),
-        true => Ok(answer::large_head()),
-        false => outcome(&edge, &call, target, body).await,
-    };
-    let mut response = match outcome {
-        Ok(response) => response,
-        Err(failure) => {
-            edge.node.heed(&failure.error);
-            let mut response = answer::from_failure(&call, &failure, Some(allow));
-            if mutates {
-                let applied = ErrorCode::of(&failure.error).applied();
-                response = answer::with_applied(response, applied);
+    /// What a node runs the requests with that its peers hand on to it: the same, but told where the
+    /// request came from.
+    #[must_use]
+    pub fn forward_target(&self) -> ForwardTarget {
+        let service = self.clone();
+        Arc::new(move |forwarded| service.clone().run_forwarded(forwarded).boxed())
+    }
+
+    async fn run_forwarded(self, forwarded: Forwarded) -> Result<http::Response<Bytes>> {
+        let origin = Origin { remote_addr: forwarded.remote_addr, hops: forwarded.hops };
+        let mut request = http::Request::new(Body::from(forwarded.body));
+        *request.uri_mut() = forwarded
+            .path_and_query
+            .parse()
+            .map_err(|e| Error::invalid(format!("a peer's path: {e}")))?;
+        *request.method_mut() = forwarded.method;
+        *request.headers_mut() = forwarded.headers;
+        let (parts, body) = self.answer(request, origin).await.into_parts();
+        let body = body.collect().await.map_err(|e| Error::Internal(format!("a body: {e}")))?;
+        Ok(http::Response::from_parts(parts, body.to_bytes()))
+    }
+
+    /// Answers every request.
+    async fn answer(self, request: http::Request<Body>, origin: Origin) -> Response {
+        let (edge, began) = (&*self.0, Instant::now());
+        let (parts, body) = request.into_parts();
+        let call = Call::new(parts, origin);
+        let target = Target::parse(&call.path);
+        let (label, allow) = match &target {
+            Ok(target) => (target.label(), allow(&call, target)),
+            Err(_) => ("none", ""),
+        };
+        let mutates = mutates(&call, target.as_ref().ok());
+        let outcome = match call.has_large_head() {
+            true if mutates => Ok(answer::with_applied(answer::large_head(), Applied::No)),
+            true => Ok(answer::large_head()),
+            false => outcome(edge, &call, target, body).await,
+        };
+        let mut response = match outcome {
+            Ok(response) => response,
+            Err(failure) => {
+                edge.node.heed(&failure.error);
+                let mut response = answer::from_failure(&call, &failure, Some(allow));
+                if mutates {
+                    let applied = ErrorCode::of(&failure.error).applied();
+                    response = answer::with_applied(response, applied);
+                }
+                response
             }
-            response
-        }
-    };
-    debug_assert!(!mutates || response.headers().contains_key(APPLIED), "says what became of it");
-    answer::finish(response.headers_mut());
-    observe(&call, label, &response, began);
-    response
+        };
+        let says = response.headers().contains_key(APPLIED);
+        debug_assert!(!mutates || says, "says what became of it");
+        answer::finish(response.headers_mut());
+        observe(&call, label, &response, began);
+        if call.method == Method::HEAD { answer::without_body(response) } else { response }
+    }
 }
 
 /// Records an answer; neither a query nor a header is shown, they may hold keys.

@@ -1,6 +1,7 @@
 //! Scripts: uploaded and removed as any write is, run on the leader, listed on any node.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use axum::response::Response;
 use bytes::Bytes;
@@ -50,13 +51,13 @@ fn script_call(call: &Call, name: &ScriptName, body: Bytes) -> ScriptCall {
     let form = if call.is_form() { Query::parse(&body) } else { Query::default() };
     ScriptCall {
         name: name.clone(),
-        vars: vars(&call.query, &form, &call.origin.remote_addr),
-        request: script::Request {
+        vars: Arc::new(vars(&call.query, &form, &call.origin.remote_addr)),
+        request: Arc::new(script::Request {
             method: call.method.as_str().to_owned(),
             path: call.path.clone(),
             headers: headers(call),
             body,
-        },
+        }),
     }
 }
 
@@ -222,6 +223,7 @@ fn render(infos: &[ScriptInfo], format: Format) -> Result<Response> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::call::Origin;
 
     #[test]
     fn vars_are_query_then_form_then_the_client() {
@@ -242,7 +244,7 @@ mod tests {
                 .header("authorization", "Bearer secret")
                 .body(())
                 .unwrap();
-            let call = Call::new(request.into_parts().0);
+            let call = Call::new(request.into_parts().0, Origin::default());
             script_call(&call, &ScriptName::parse("s").unwrap(), Bytes::from_static(b"f=2"))
         };
         let form = call("application/x-www-form-urlencoded");

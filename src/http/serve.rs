@@ -6,20 +6,21 @@
 //! [`HEADER_TIME`] between one and the end of the next one's headers. When the loop is told to
 //! stop, it accepts no more, and gives what is under way [`DRAIN_TIME`].
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
+use axum::response::Response;
+use futures::FutureExt;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tower::ServiceExt;
 
 use super::call::Origin;
 use super::stall::Stalling;
@@ -44,7 +45,14 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const DRAIN_TIME: Duration = Duration::from_secs(10);
 
 /// Serves connections until `shutdown` is ready, then drains them.
-pub async fn serve(listener: TcpListener, router: Router, shutdown: impl Future<Output = ()>) {
+pub(super) async fn serve<A, F>(
+    listener: TcpListener,
+    answer: A,
+    shutdown: impl Future<Output = ()>,
+) where
+    A: Fn(http::Request<Body>, Origin) -> F + Clone + Send + 'static,
+    F: Future<Output = Response> + Send + 'static,
+{
     let builder = Arc::new(builder());
     let graceful = GracefulShutdown::new();
     let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
@@ -56,7 +64,7 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: impl Future<
             () = &mut shutdown => break,
         };
         let Some((stream, peer, permit)) = accepted else { continue };
-        let connection = Connection { builder: builder.clone(), router: router.clone(), peer };
+        let connection = Connection { builder: builder.clone(), answer: answer.clone(), peer };
         tokio::spawn(connection.run(stream, graceful.watcher(), permit));
     }
     drop(listener);
@@ -109,13 +117,17 @@ fn is_the_clients(error: &std::io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
-struct Connection {
+struct Connection<A> {
     builder: Arc<Builder<TokioExecutor>>,
-    router: Router,
+    answer: A,
     peer: SocketAddr,
 }
 
-impl Connection {
+impl<A, F> Connection<A>
+where
+    A: Fn(http::Request<Body>, Origin) -> F + Send + 'static,
+    F: Future<Output = Response> + Send + 'static,
+{
     /// Serves one connection to its end.
     async fn run(self, stream: TcpStream, watcher: Watcher, permit: OwnedSemaphorePermit) {
         let _held = (permit, OpenConnection::count());
@@ -125,13 +137,11 @@ impl Connection {
         let began = Arc::new(AtomicBool::new(false));
         let remote_addr = self.peer.ip().to_canonical().to_string();
         let service = {
-            let (router, began) = (self.router, began.clone());
+            let (answer, began) = (self.answer, began.clone());
             hyper::service::service_fn(move |request: http::Request<Incoming>| {
                 began.store(true, Ordering::Relaxed);
-                let mut request = request.map(Body::new);
                 let origin = Origin { remote_addr: remote_addr.clone(), hops: 0 };
-                request.extensions_mut().insert(origin);
-                router.clone().oneshot(request)
+                answer(request.map(Body::new), origin).map(Ok::<_, Infallible>)
             })
         };
         let connection = self
@@ -165,16 +175,20 @@ mod tests {
 
     use super::*;
 
-    async fn start(
-        router: Router,
-    ) -> (SocketAddr, oneshot::Sender<()>, tokio::task::JoinHandle<()>) {
+    async fn start<A, F>(
+        answer: A,
+    ) -> (SocketAddr, oneshot::Sender<()>, tokio::task::JoinHandle<()>)
+    where
+        A: Fn(http::Request<Body>, Origin) -> F + Clone + Send + 'static,
+        F: Future<Output = Response> + Send + 'static,
+    {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
         let shutdown = async {
             let _ = stopped.await;
         };
-        (addr, stop, tokio::spawn(serve(listener, router, shutdown)))
+        (addr, stop, tokio::spawn(serve(listener, answer, shutdown)))
     }
 
     async fn exchange(addr: SocketAddr, text: &str) -> String {
@@ -185,16 +199,13 @@ mod tests {
         answer
     }
 
-    fn echo() -> Router {
-        Router::new().fallback(async |request: http::Request<Body>| {
-            let origin = request.extensions().get::<Origin>().unwrap();
-            format!("{} {}", request.uri().path(), origin.remote_addr)
-        })
+    async fn echo(request: http::Request<Body>, origin: Origin) -> Response {
+        Response::new(format!("{} {}", request.uri().path(), origin.remote_addr).into())
     }
 
     #[tokio::test]
     async fn paths_and_addresses_arrive_as_they_are() {
-        let (addr, _stop, _) = start(echo()).await;
+        let (addr, _stop, _) = start(echo).await;
         let answer =
             exchange(addr, "GET /b//a%2Fb/../ HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
                 .await;
@@ -203,7 +214,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_head_has_no_body_and_its_length() {
-        let (addr, _stop, _) = start(echo()).await;
+        let (addr, _stop, _) = start(echo).await;
         let answer =
             exchange(addr, "HEAD /b HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
         assert!(answer.contains("content-length: 12\r\n"), "{answer}");
@@ -212,7 +223,7 @@ mod tests {
 
     #[tokio::test]
     async fn garbage_and_silence_do_not_stop_the_loop() {
-        let (addr, _stop, _) = start(echo()).await;
+        let (addr, _stop, _) = start(echo).await;
         let _silent = TcpStream::connect(addr).await.unwrap();
         let mut half = TcpStream::connect(addr).await.unwrap();
         half.write_all(b"GET / HT").await.unwrap();
@@ -223,10 +234,10 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_under_way_is_answered_before_it_ends() {
-        let slow = Router::new().fallback(async || {
+        let slow = async |_, _| {
             tokio::time::sleep(Duration::from_millis(300)).await;
-            "late"
-        });
+            Response::new("late".into())
+        };
         let (addr, stop, served) = start(slow).await;
         let idle = TcpStream::connect(addr).await.unwrap();
         let call =

@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::{Body, to_bytes};
 use http::HeaderMap;
-use tower::ServiceExt;
 
+use super::Service;
 use super::call::Origin;
 use crate::config::{Config, CreateBuckets, Options};
 use crate::node::Node;
@@ -31,7 +30,7 @@ impl Reply {
 
 /// A node in a directory of its own, which goes with it.
 struct Edge {
-    router: Router,
+    service: Service,
     node: Node,
     _directory: Arc<tempfile::TempDir>,
 }
@@ -56,8 +55,8 @@ impl Edge {
             }
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
-        let router = super::router(node.clone(), &config);
-        Edge { router, node, _directory: Arc::new(directory) }
+        let service = Service::new(node.clone(), &config);
+        Edge { service, node, _directory: Arc::new(directory) }
     }
 
     async fn send(&self, line: &str, headers: &[(&str, &str)], body: &str) -> Reply {
@@ -66,10 +65,9 @@ impl Edge {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let mut request = request.body(Body::from(body.to_owned())).unwrap();
+        let request = request.body(Body::from(body.to_owned())).unwrap();
         let origin = Origin { remote_addr: "192.0.2.7".to_owned(), hops: 0 };
-        request.extensions_mut().insert(origin);
-        let (parts, body) = self.router.clone().oneshot(request).await.unwrap().into_parts();
+        let (parts, body) = self.service.clone().answer(request, origin).await.into_parts();
         let body = to_bytes(body, 64 << 20).await.unwrap();
         let body = String::from_utf8_lossy(&body).into_owned();
         Reply { status: parts.status.as_u16(), headers: parts.headers, body }

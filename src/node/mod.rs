@@ -173,7 +173,7 @@ impl Node {
 
     /// A bucket's number. That there is none is said only after a read index.
     async fn bucket_id(&self, name: &BucketName) -> Result<BucketId> {
-        if let Some(id) = store::bucket_id(&*self.0.state.view(), name)? {
+        if let Some(id) = store::bucket_id(&self.0.state.latest(), name)? {
             return Ok(id);
         }
         let (view, _) = self.linearizable_view().await?;

@@ -236,8 +236,11 @@ impl Cluster {
 
     /// A member by its id.
     pub fn member(&self, id: NodeId) -> Result<MemberInfo> {
-        let found = self.members().into_iter().find(|member| member.id == id);
-        found.ok_or_else(|| Error::not_found(Missing::Member, id.to_string()))
+        let membership = Arc::clone(&self.raft.metrics().borrow_watched().membership_config);
+        let found = membership.nodes().find(|(own, _)| **own == id);
+        let (_, peer) = found.ok_or_else(|| Error::not_found(Missing::Member, id.to_string()))?;
+        let voter = membership.voter_ids().any(|voter| voter == id);
+        Ok(MemberInfo { id, peer: peer.clone(), voter })
     }
 
     /// Adds a learner; returns once the membership is committed, before it has caught up.

@@ -69,7 +69,7 @@ fn vars(host: &Host, lua: &Lua) -> mlua::Result<Table> {
         return Ok(table.clone());
     }
     let table = lua.create_table_with_capacity(0, session.vars.len())?;
-    for (name, value) in &session.vars {
+    for (name, value) in &*session.vars {
         table.raw_set(name.as_str(), value.as_str())?;
     }
     session.var_table = Some(table.clone());

@@ -3,6 +3,7 @@
 use std::cell::{RefCell, RefMut};
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use mlua::{FromLuaMulti, Function, IntoLuaMulti, Lua, LuaString, MultiValue, Table, Value};
@@ -28,8 +29,8 @@ pub(super) struct Session {
     pub(super) txn: Transaction,
     pub(super) scope: Scope,
     pub(super) response: Response,
-    pub(super) vars: BTreeMap<String, String>,
-    pub(super) request: Request,
+    pub(super) vars: Arc<BTreeMap<String, String>>,
+    pub(super) request: Arc<Request>,
     /// `kvdb.var` and `kvdb.req`, once the script has looked at them.
     pub(super) var_table: Option<Table>,
     pub(super) req_table: Option<Table>,
@@ -47,8 +48,8 @@ impl Host {
             txn,
             scope: Scope::new(call.grant.clone()),
             response: Response::default(),
-            vars: call.vars.clone(),
-            request: call.request.clone(),
+            vars: Arc::clone(&call.vars),
+            request: Arc::clone(&call.request),
             var_table: None,
             req_table: None,
         });

@@ -40,6 +40,7 @@ mod tests;
 mod value;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -70,9 +71,9 @@ pub struct Call {
     /// Source and digest, read in the same transaction.
     pub script: Script,
     /// `kvdb.var`: query, then form, then `remote_addr`.
-    pub vars: BTreeMap<String, String>,
+    pub vars: Arc<BTreeMap<String, String>>,
     /// `kvdb.req`.
-    pub request: Request,
+    pub request: Arc<Request>,
     /// What the caller may do: where `kvdb.scope` begins.
     pub grant: Grant,
     /// Where random numbers begin.

@@ -9,10 +9,10 @@ use super::batch::Batch;
 use super::checkpoint::Checkpoint;
 use super::db::{Db, Tuning, storage_error};
 use super::directory::{DataDir, sync_parent, write_durably};
-use super::view::SnapshotView;
+use super::view::{Latest, SnapshotView};
 use crate::error::{Error, Result};
-use crate::kv::SharedView;
 use crate::kv::keyspace::APPLIED;
+use crate::kv::{Get, SharedView};
 
 /// Replicated state on disk.
 pub struct State {
@@ -46,6 +46,12 @@ impl State {
     #[must_use]
     pub fn view(&self) -> SharedView {
         Arc::new(SnapshotView::new(self.db()))
+    }
+
+    /// The newest state at each look: for one look, for which a snapshot would be made in vain.
+    #[must_use]
+    pub fn latest(&self) -> impl Get + use<> {
+        Latest(self.db())
     }
 
     /// A batch of changes on top of the state.

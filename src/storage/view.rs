@@ -33,6 +33,16 @@ impl SnapshotView {
     }
 }
 
+/// The database as it is at each look.
+pub(super) struct Latest(pub(super) Arc<Db>);
+
+impl Get for Latest {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
+        let value = self.0.rocks().get_pinned(key).map_err(storage_error)?;
+        Ok(value.map(|bytes| Bytes::copy_from_slice(&bytes)))
+    }
+}
+
 impl Get for SnapshotView {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
         let value = self.0.borrow_dependent().get_pinned(key).map_err(storage_error)?;

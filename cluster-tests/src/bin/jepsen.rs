@@ -139,7 +139,8 @@ fn passed(clean: bool) -> ExitCode {
     if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Runs something inside the lab's world, and ends at Ctrl-C: the world goes with us.
+/// Runs something inside the lab's world, and ends at Ctrl-C: the world goes with us. (Inside, this is
+/// the first process, which no signal ends by itself.)
 fn in_the_lab(work: impl AsyncFnOnce(&Isolation) -> ExitCode) -> ExitCode {
     let isolation = match lab::enter() {
         Ok(isolation) => isolation,

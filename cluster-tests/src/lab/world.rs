@@ -45,8 +45,17 @@ fn lacking() -> Option<String> {
     if !Uid::effective().is_root() {
         return Some("namespaces need root".to_owned());
     }
-    let programs =
-        ["unshare", "ip", "nft", "iptables", "nsenter", "mkfs.ext4", "mount", "fsfreeze"];
+    let programs = [
+        "setpriv",
+        "unshare",
+        "ip",
+        "nft",
+        "iptables",
+        "nsenter",
+        "mkfs.ext4",
+        "mount",
+        "fsfreeze",
+    ];
     if let Some(missing) = programs.iter().find_map(|name| program(name).err()) {
         return Some(missing);
     }
@@ -61,8 +70,11 @@ pub(super) fn program(name: &str) -> Result<(), String> {
 }
 
 fn unshare() -> Command {
-    // The child dies with its parent, and takes every process of the world with it.
-    shell("unshare --mount --net --pid --fork --kill-child --mount-proc --propagation private")
+    // Each dies with its parent, and the last takes every process of the world with it.
+    shell(
+        "setpriv --pdeathsig KILL unshare --mount --net --pid --fork --kill-child --mount-proc \
+         --propagation private",
+    )
 }
 
 fn start_inside() -> ExitCode {

@@ -114,8 +114,8 @@ impl World {
                 sha256: Sha256::digest(source.as_bytes()).into(),
                 source: source.to_owned(),
             },
-            vars: self.vars.clone(),
-            request: self.request.clone(),
+            vars: Arc::new(self.vars.clone()),
+            request: Arc::new(self.request.clone()),
             grant: self.grant.clone(),
             seed: self.seed,
         }
