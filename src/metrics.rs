@@ -64,6 +64,8 @@ fn describe() {
     describe_gauge!("kvdb_raft_applied_index", "The last entry in the state.");
     describe_gauge!("kvdb_raft_snapshot_index", "The last entry in the newest snapshot.");
     describe_gauge!("kvdb_raft_purged_index", "The last entry purged from the log.");
+    describe_counter!("kvdb_raft_log_entries", "Entries appended to the log since the start.");
+    describe_counter!("kvdb_raft_log_syncs", "Syncs of the log since the start.");
     describe_gauge!("kvdb_node_ready", "1 where the node may be sent requests, else 0.");
 }
 
@@ -161,9 +163,13 @@ pub struct Standing {
     pub snapshot_index: u64,
     /// The last entry purged from its log.
     pub purged_index: u64,
+    /// Entries appended to its log since it started.
+    pub log_entries: u64,
+    /// Syncs of its log since it started.
+    pub log_syncs: u64,
 }
 
-/// Sets the gauges of the node.
+/// Sets the metrics of the node.
 pub fn observe_standing(standing: &Standing) {
     gauge!("kvdb_raft_is_leader").set(flag(standing.is_leader));
     gauge!("kvdb_node_ready").set(flag(standing.is_ready));
@@ -173,6 +179,8 @@ pub fn observe_standing(standing: &Standing) {
     gauge!("kvdb_raft_applied_index").set(index(standing.applied_index));
     gauge!("kvdb_raft_snapshot_index").set(index(standing.snapshot_index));
     gauge!("kvdb_raft_purged_index").set(index(standing.purged_index));
+    counter!("kvdb_raft_log_entries").absolute(standing.log_entries);
+    counter!("kvdb_raft_log_syncs").absolute(standing.log_syncs);
 }
 
 fn flag(is: bool) -> f64 {

@@ -26,6 +26,7 @@ pub(super) fn ready(edge: &Edge) -> Response {
 /// Everything recorded, and where the node stands now.
 pub(super) fn render(edge: &Edge) -> Response {
     let status = edge.node.status();
+    let (log_entries, log_syncs) = edge.node.log_activity();
     metrics::observe_standing(&Standing {
         is_leader: status.leader == Some(status.node_id),
         is_ready: edge.node.is_ready(),
@@ -35,6 +36,8 @@ pub(super) fn render(edge: &Edge) -> Response {
         applied_index: status.applied_index,
         snapshot_index: status.snapshot_index,
         purged_index: status.purged_index,
+        log_entries,
+        log_syncs,
     });
     respond(StatusCode::OK, PROMETHEUS, metrics::render().into())
 }

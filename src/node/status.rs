@@ -41,6 +41,12 @@ impl Node {
         }
     }
 
+    /// Entries appended to the log since the start, and syncs that it took.
+    #[must_use]
+    pub fn log_activity(&self) -> (u64, u64) {
+        (self.0.log.appended_entries(), self.0.log.fsyncs())
+    }
+
     /// Digests of the local state, all of one moment. Equal on two nodes at the same applied index, or
     /// one of them is damaged.
     pub fn digest(&self) -> Result<Digest> {
