@@ -130,7 +130,7 @@ jepsen: build setup-lab ## Fault campaign, 10 minutes; MINUTES=n SEED=n FAULTS=a
 
 .PHONY: jepsen-short
 jepsen-short: build setup-lab ## The seeded campaign of CI: the same faults each time, some two minutes
-	@$(JEPSEN) run --reports $(REPORTS) --minutes 2 --seed 20261124 --seconds 25
+	@$(JEPSEN) run --reports $(REPORTS) --minutes 2 --seed 20261124 --seconds 20
 
 .PHONY: mutants
 mutants: setup-lab ## Are planted bugs found? MUTANTS=a,b, MINUTES=n for each

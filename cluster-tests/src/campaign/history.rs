@@ -5,22 +5,24 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use super::mutants;
 use super::schedule::{Round, Schedule};
+use super::{members, mutants};
 use crate::check;
 use crate::cluster::Cluster;
 use crate::history::{Dump, FaultRecord, Finding, Run, Verdict};
 use crate::lab::{Isolation, Lab, Place};
 use crate::launch::Launch;
-use crate::nemesis::{Arena, Fault, Kind};
+use crate::nemesis::{self, Arena, Fault, Kind};
 use crate::process;
 use crate::wait;
 use crate::workload::{self, Crowd};
 
 /// How long a cluster may take to start.
 const START: Duration = Duration::from_secs(40);
-/// How long installing or undoing one fault may take.
-const FAULT: Duration = Duration::from_secs(60);
+/// How long installing one fault may take: others may be in its way.
+const INSTALL: Duration = Duration::from_secs(20);
+/// How long undoing one may take.
+const UNDO: Duration = Duration::from_secs(40);
 /// How long a cluster may take to heal once every fault is undone. It counts as a trouble beyond.
 const HEAL: Duration = Duration::from_secs(60);
 /// Operations of one history: what checkers hold in memory.
@@ -206,7 +208,10 @@ impl Stage {
     /// One round: all there, then all gone, then no node may be missing.
     async fn round(&mut self, kinds: &[&'static Kind], hold: Duration) {
         let mut there: Vec<(usize, Box<dyn Fault>)> = Vec::new();
-        for kind in kinds {
+        let mut kinds = kinds.to_vec();
+        // The last is undone first.
+        kinds.sort_by_key(|kind| !nemesis::needs_quorum(kind));
+        for kind in &kinds {
             if let Some(fault) = (kind.draw)(&mut self.arena) {
                 there.push(self.install(kind, fault).await);
             }
@@ -216,6 +221,9 @@ impl Stage {
             self.undo(*record, fault.as_mut()).await;
         }
         restart_missing(&mut self.arena);
+        if kinds.iter().any(|kind| nemesis::needs_quorum(kind)) {
+            members::reconcile(&mut self.arena).await;
+        }
         self.crowd.set_nodes(nodes(&self.arena.cluster));
         if kinds.iter().any(|kind| kind.alone) {
             // The next may damage another node: this one must be whole again first.
@@ -227,8 +235,8 @@ impl Stage {
 
     async fn install(&mut self, kind: &Kind, mut fault: Box<dyn Fault>) -> (usize, Box<dyn Fault>) {
         let began = micros(self.began.elapsed());
-        let installed = tokio::time::timeout(FAULT, fault.install(&mut self.arena)).await;
-        let confirmed = installed.unwrap_or_else(|_| Err(format!("not there after {FAULT:?}")));
+        let installed = tokio::time::timeout(INSTALL, fault.install(&mut self.arena)).await;
+        let confirmed = installed.unwrap_or_else(|_| Err(format!("not there after {INSTALL:?}")));
         self.faults.push(FaultRecord {
             kind: kind.name.to_owned(),
             what: fault.to_string(),
@@ -242,8 +250,8 @@ impl Stage {
     }
 
     async fn undo(&mut self, record: usize, fault: &mut dyn Fault) {
-        let undone = tokio::time::timeout(FAULT, fault.undo(&mut self.arena)).await;
-        let undone = undone.unwrap_or_else(|_| Err(format!("not gone after {FAULT:?}")));
+        let undone = tokio::time::timeout(UNDO, fault.undo(&mut self.arena)).await;
+        let undone = undone.unwrap_or_else(|_| Err(format!("not gone after {UNDO:?}")));
         if let Some(record) = self.faults.get_mut(record) {
             record.ended = micros(self.began.elapsed());
             record.undo_failed = undone.err();
@@ -266,6 +274,7 @@ fn restart_missing(Arena { cluster, troubles, .. }: &mut Arena) {
 async fn finish(stage: Stage, run: &mut Run) {
     let Stage { mut arena, crowd, faults, .. } = stage;
     restart_missing(&mut arena);
+    members::reconcile(&mut arena).await;
     let healed = arena.cluster.try_ready(HEAL).await;
     if let Err(why) = healed {
         arena.troubles.push(format!("the cluster did not heal in {HEAL:?}: {why}"));

@@ -6,6 +6,7 @@
 //! heal is a trouble in its report, not an end of the campaign.
 
 mod history;
+mod members;
 mod mutants;
 mod schedule;
 mod swarm;

@@ -28,7 +28,7 @@ type Prey = (&'static str, &'static str, &'static str, &'static str);
 #[rustfmt::skip]
 const PREY: &[Prey] = &[
     ("local-read", "register counter", "pause-leader partition-leader", "linearizable certificate counter"),
-    ("follower-read", "register counter", "", "linearizable certificate counter"),
+    ("follower-read", "register counter", "partition-minority pause-one delay", "linearizable certificate counter"),
     ("ack-before-fsync", "set append list", "power-all", "set durability append serializable certificate"),
     ("unsynced-vote", "append counter", "kill-all kill-one partition-leader", "append serializable certificate counter replicas"),
     ("no-rollback", "half", "", "half certificate"),

@@ -125,3 +125,9 @@ pub fn named(names: &[String]) -> Result<Vec<&'static Kind>, String> {
     };
     names.iter().map(find).collect()
 }
+
+/// Whether undoing a kind needs a quorum, so that it is undone after all others.
+#[must_use]
+pub fn needs_quorum(kind: &Kind) -> bool {
+    membership::KINDS.iter().any(|other| other.name == kind.name)
+}

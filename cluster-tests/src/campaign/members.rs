@@ -1,0 +1,60 @@
+//! Members and processes made one again. A change of members that was given up half way, since no quorum
+//! was left for it, may have been made later: then a node runs that is no member, or a member has no
+//! node.
+
+use std::time::Duration;
+
+use crate::launch::ADMIN_KEY;
+use crate::nemesis::Arena;
+use crate::status::Status;
+use crate::wait;
+
+/// How long it may take to find a leader that answers.
+const LEADER: Duration = Duration::from_secs(30);
+/// How long one change may take.
+const CHANGE: Duration = Duration::from_secs(25);
+
+/// Ends nodes that are no members, and removes members that have no node.
+pub(super) async fn reconcile(arena: &mut Arena) {
+    let told = wait::try_until(LEADER, async || leader(arena).await).await;
+    let status = match told {
+        Ok(status) => status,
+        Err(why) => return arena.troubles.push(format!("nobody tells the members: {why}")),
+    };
+    let members: Vec<u64> = status.members.iter().map(|member| member.id).collect();
+    let nodes = arena.cluster.ids();
+    for id in nodes.iter().filter(|id| !members.contains(id)) {
+        arena.cluster.destroy(*id);
+    }
+    for id in members.iter().filter(|id| !nodes.contains(id)) {
+        if let Err(why) = remove(arena, status.node_id, *id).await {
+            arena.troubles.push(format!("member {id}, which has no node, was not removed: {why}"));
+        }
+    }
+}
+
+/// What a leader says that can commit: it says so of itself, and a follower agrees. Members of a change
+/// under way are not settled.
+async fn leader(arena: &mut Arena) -> Result<Status, String> {
+    let mut found: Option<Status> = None;
+    for id in arena.cluster.running() {
+        let Ok(status) = arena.cluster.try_status(id).await else { continue };
+        let newer = found.as_ref().is_none_or(|found| found.term < status.term);
+        if status.state == "leader" && newer {
+            found = Some(status);
+        }
+    }
+    let status = found.ok_or_else(|| "no node says that it leads".to_owned())?;
+    let probe = arena.cluster.http.get(arena.cluster.at(status.node_id, "/no-such-bucket/k"));
+    let reply = probe.timeout(Duration::from_secs(3)).send().await.map_err(|e| e.reason)?;
+    // A 404 comes after a read index: a quorum answers.
+    wait::holds(reply.status == 404, || format!("the leader does not serve: {reply}"))?;
+    Ok(status)
+}
+
+async fn remove(arena: &Arena, leader: u64, id: u64) -> Result<(), String> {
+    let url = arena.cluster.at(leader, &format!("/-/cluster/members/{id}"));
+    let call = arena.cluster.http.call("DELETE", url).bearer(ADMIN_KEY).timeout(CHANGE);
+    let reply = call.send().await.map_err(|failure| failure.reason)?;
+    wait::holds(reply.status < 300, || reply.to_string())
+}
