@@ -19,6 +19,8 @@ use crate::workload::{self, Crowd};
 
 /// How long a cluster may take to start.
 const START: Duration = Duration::from_secs(40);
+/// How long nothing happens at first.
+const FIRST: Duration = Duration::from_secs(2);
 /// How long installing one fault may take: others may be in its way.
 const INSTALL: Duration = Duration::from_secs(20);
 /// How long undoing one may take.
@@ -86,6 +88,7 @@ pub async fn run(plan: &Plan, isolation: &Isolation, scratch: &Path) -> Run {
     run.took = micros(began.elapsed());
     run.verdicts = check::judge(&run.operations, &run.dumps);
     run.verdicts.extend(coverage(plan, &run));
+    run.verdicts.extend(lost_buckets(plan, &run));
     if is_clean(&run) {
         let _ = std::fs::remove_dir_all(&dir);
     }
@@ -156,6 +159,24 @@ fn coverage(plan: &Plan, run: &Run) -> Vec<Verdict> {
         .collect()
 }
 
+/// Workloads whose bucket, which was acknowledged before the first operation, a node does not have.
+fn lost_buckets(plan: &Plan, run: &Run) -> Vec<Verdict> {
+    let lost = run.dumps.iter().flat_map(|dump| {
+        let has = |name: &String| dump.buckets.iter().any(|(bucket, _)| bucket == name);
+        plan.workloads.iter().filter(move |name| !has(name)).map(|name| (dump.node, name))
+    });
+    lost.map(|(node, name)| Verdict {
+        checker: "durability".to_owned(),
+        workload: name.clone(),
+        checked: 1,
+        finding: Finding::Violated {
+            what: format!("node {node} has lost the bucket `{name}`"),
+            operations: Vec::new(),
+        },
+    })
+    .collect()
+}
+
 fn is_clean(run: &Run) -> bool {
     let holds = |verdict: &Verdict| verdict.finding == Finding::Holds;
     run.troubles.is_empty() && run.verdicts.iter().all(holds)
@@ -197,6 +218,8 @@ impl Stage {
         let able = |kind: &&'static Kind| self.arena.lab.has(kind.needs).is_ok();
         let kinds: Vec<&'static Kind> = plan.kinds.iter().copied().filter(able).collect();
         let mut schedule = Schedule::new(plan.seed, &kinds);
+        // Faults shall meet clients at work.
+        tokio::time::sleep(FIRST).await;
         while self.began.elapsed() < plan.time {
             match schedule.next() {
                 Round::Quiet(time) => tokio::time::sleep(time).await,
