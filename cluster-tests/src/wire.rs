@@ -15,7 +15,8 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// Largest head of an answer.
 const HEAD_BYTES_MAX: usize = 64 << 10;
 /// The headers that are kept: what a call goes by and what its outcome is judged by.
-const KEPT: [&str; 4] = ["connection", "content-length", "location", "x-kvdb-applied"];
+const KEPT: [&str; 6] =
+    ["connection", "content-length", "etag", "location", "x-kvdb-applied", "x-kvdb-revision"];
 /// Most redirects that a call takes.
 const HOPS_MAX: u32 = 5;
 
