@@ -27,6 +27,8 @@ const INSTALL: Duration = Duration::from_secs(20);
 const UNDO: Duration = Duration::from_secs(40);
 /// How long a cluster may take to heal once every fault is undone. It counts as a trouble beyond.
 const HEAL: Duration = Duration::from_secs(60);
+/// Between two looks at whether a node has ended meanwhile.
+const STEP: Duration = Duration::from_secs(5);
 /// Operations of one history: what checkers hold in memory.
 const OPERATIONS_MAX: usize = 500_000;
 /// How long reading the nodes at the end may take.
@@ -250,7 +252,7 @@ impl Stage {
         self.crowd.set_nodes(nodes(&self.arena.cluster));
         if kinds.iter().any(|kind| kind.alone) {
             // The next may damage another node: this one must be whole again first.
-            if let Err(why) = self.arena.cluster.try_ready(HEAL).await {
+            if let Err(why) = try_heal(&mut self.arena.cluster).await {
                 self.arena.troubles.push(format!("not healed after a fault alone: {why}"));
             }
         }
@@ -298,9 +300,9 @@ async fn finish(stage: Stage, run: &mut Run) {
     let Stage { mut arena, crowd, faults, .. } = stage;
     restart_missing(&mut arena);
     members::reconcile(&mut arena).await;
-    let healed = arena.cluster.try_ready(HEAL).await;
-    if let Err(why) = healed {
-        arena.troubles.push(format!("the cluster did not heal in {HEAL:?}: {why}"));
+    if let Err(why) = try_heal(&mut arena.cluster).await {
+        arena.troubles.push(format!("the cluster did not heal: {why}"));
+        bury(&mut arena);
     }
     run.operations = crowd.stop().await;
     run.faults = faults;
@@ -322,6 +324,29 @@ async fn finish(stage: Stage, run: &mut Run) {
     }
 }
 
+/// Waits until all nodes are ready; not for a node that has ended, which will not be.
+async fn try_heal(cluster: &mut Cluster) -> Result<(), String> {
+    let deadline = Instant::now() + HEAL;
+    loop {
+        match cluster.try_ready(STEP).await {
+            Ok(()) => return Ok(()),
+            Err(why) if Instant::now() >= deadline => return Err(why),
+            Err(why) if cluster.running().len() < cluster.ids().len() => return Err(why),
+            Err(_) => {}
+        }
+    }
+}
+
+/// Goes on without nodes that do not run, although they were started: the others can still be read.
+fn bury(Arena { cluster, troubles, .. }: &mut Arena) {
+    let running = cluster.running();
+    for id in cluster.ids().into_iter().filter(|id| !running.contains(id)) {
+        troubles.push(format!("node {id} does not start:\n{}", cluster.log_tail(id)));
+        troubles.extend(panics_of(cluster, id));
+        cluster.destroy(id);
+    }
+}
+
 /// What every node holds, read from itself, all at one applied index.
 async fn dumps(cluster: &Cluster) -> Result<Vec<Dump>, String> {
     wait::try_until(READ, async || {
@@ -339,14 +364,14 @@ async fn dumps(cluster: &Cluster) -> Result<Vec<Dump>, String> {
 
 /// Panics that the nodes' logs tell of.
 fn panics(cluster: &Cluster) -> Vec<String> {
-    let mut found = Vec::new();
-    for id in cluster.ids() {
-        let log = std::fs::read(cluster.log(id)).unwrap_or_default();
-        let log = String::from_utf8_lossy(&log);
-        let lines = log.lines().filter(|line| line.contains("panicked at"));
-        found.extend(lines.take(3).map(|line| format!("node {id} panicked: {line}")));
-    }
-    found
+    cluster.ids().into_iter().flat_map(|id| panics_of(cluster, id)).collect()
+}
+
+fn panics_of(cluster: &Cluster, id: u64) -> Vec<String> {
+    let log = std::fs::read(cluster.log(id)).unwrap_or_default();
+    let log = String::from_utf8_lossy(&log);
+    let lines = log.lines().filter(|line| line.contains("panicked at"));
+    lines.take(3).map(|line| format!("node {id} panicked: {line}")).collect()
 }
 
 fn nodes(cluster: &Cluster) -> Vec<(u64, String)> {

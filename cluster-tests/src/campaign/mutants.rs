@@ -141,12 +141,15 @@ fn among(words: &str, word: &str) -> bool {
     words.split(' ').any(|other| other == word)
 }
 
-/// The checker that found it: one of those that should.
+/// The checker that found it, one of those that should; or a node that panicked over it.
 fn catcher((_, _, _, checkers): &Prey, run: &Run) -> Option<String> {
     let found = run.verdicts.iter().find(|verdict| {
         matches!(verdict.finding, Finding::Violated { .. }) && among(checkers, &verdict.checker)
     });
-    found.map(|verdict| format!("{} ({})", verdict.checker, verdict.workload))
+    let panicked = run.troubles.iter().any(|trouble| trouble.contains(" panicked: "));
+    found
+        .map(|verdict| format!("{} ({})", verdict.checker, verdict.workload))
+        .or_else(|| panicked.then(|| "a panic of the node".to_owned()))
 }
 
 #[cfg(test)]
