@@ -37,11 +37,14 @@ struct Remembering {
 
 impl Get for Remembering {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
-        let mut rows = lock(&self.rows);
-        if let Some((_, value)) = rows.iter().find(|(known, _)| known == key) {
-            return Ok(value.clone());
+        let known =
+            |(known, value): &(Vec<u8>, Option<Bytes>)| (known == key).then(|| value.clone());
+        let found = lock(&self.rows).iter().find_map(known);
+        if let Some(value) = found {
+            return Ok(value);
         }
         let value = self.view.get(key)?;
+        let mut rows = lock(&self.rows);
         if rows.len() < REMEMBERED_MAX {
             rows.push((key.to_vec(), value.clone()));
         }

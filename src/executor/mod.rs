@@ -134,7 +134,11 @@ impl Executor {
     fn enqueue(&self, bucket: BucketId, job: Job) -> Result<()> {
         let chain = self.chain(bucket);
         if chain.enqueue(job)? {
-            self.pool.schedule(chain);
+            self.pool.schedule(Arc::clone(&chain));
+        }
+        // Deposed since the call was let in: this job came after the others had been refused.
+        if self.ready.borrow().is_none() {
+            run::refuse_waiting(&chain);
         }
         Ok(())
     }

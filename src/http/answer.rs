@@ -257,7 +257,10 @@ pub(super) fn preflight(allow: &'static str) -> Response {
 /// What a HEAD is answered: the head that a GET's answer has, its length included.
 pub(super) fn without_body(response: Response) -> Response {
     let (mut parts, body) = response.into_parts();
-    if let Some(bytes) = http_body::Body::size_hint(&body).exact() {
+    // A 304 has no body of its own: its length would be taken for the value's (RFC 9110, 8.6).
+    if parts.status != StatusCode::NOT_MODIFIED
+        && let Some(bytes) = http_body::Body::size_hint(&body).exact()
+    {
         parts.headers.entry(CONTENT_LENGTH).or_insert(HeaderValue::from(bytes));
     }
     Response::from_parts(parts, Body::empty())

@@ -155,7 +155,9 @@ impl Links {
             let text = String::from_utf8_lossy(&bytes);
             return Err(Error::NoLeader(format!("{address} answered {status}: {text}")));
         }
-        let answer: std::result::Result<A, Fault> = encoding::decode("peer answer", &bytes)?;
+        // Nothing was proposed by asking: what cannot be read is as good as no answer.
+        let answer: std::result::Result<A, Fault> = encoding::decode("peer answer", &bytes)
+            .map_err(|error| Error::NoLeader(format!("{address}: {error}")))?;
         answer.map_err(Error::from)
     }
 

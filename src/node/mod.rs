@@ -16,10 +16,12 @@ mod ticket;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
 pub use crate::api::{BucketDigest, Digest, Member, Status};
@@ -32,7 +34,8 @@ use crate::kv::{
 };
 use crate::mutant::{self, Mutant};
 use crate::raft::{
-    Cluster, Leadership as Leads, LogStore, MemberInfo, NodeId, PeerIdentity, applied_index,
+    CONNECT_TIMEOUT, Cluster, Leadership as Leads, LogStore, MemberInfo, NodeId, PeerIdentity,
+    applied_index,
 };
 use crate::storage::{DataDir, Identity, State};
 use link::{Hello, Links, ReadIndex, TicketRequest};
@@ -217,8 +220,7 @@ impl Node {
             let (index, _) = self.0.cluster.read_index().await?;
             return Ok(ReadIndex { index, now: self.now_ms() });
         }
-        let leader = self.leader()?;
-        self.0.links.ask_member(&leader, "/peer/read-index", &()).await
+        self.ask_leader("/peer/read-index", &()).await
     }
 
     /// The leader, where it is another node.
@@ -267,7 +269,7 @@ impl Node {
             bucket: bucket.clone(),
             credential: credential.clone(),
         };
-        self.0.links.ask_member(&self.leader()?, "/peer/ticket", &request).await
+        self.ask_leader("/peer/ticket", &request).await
     }
 
     async fn issue_own_ticket(
@@ -297,17 +299,25 @@ impl Node {
     /// Nor is it waited for where another leads: the old one may be cut off, and its silence lasts as
     /// long as the connection.
     pub async fn forward(&self, request: Forwarded) -> Result<http::Response<Bytes>> {
-        let leader = self.leader()?;
+        let (leader, began) = (self.leader()?, Instant::now());
         tokio::select! {
+            biased;
             answer = self.0.links.forward(&leader, request) => answer,
-            () = self.superseded(leader.id) => {
+            () = self.outlived(leader.id, began) => {
                 Err(Error::Unknown("another node leads, and the old leader is silent".to_owned()))
             }
         }
     }
 
-    /// Waits until a node other than this leader leads, and a little longer: where leadership was handed
-    /// over in order, the old leader still answers what it has.
+    /// Waits until another node leads, and a little longer: where leadership was handed over in order, the
+    /// old leader still answers what it has; and one that was never reached is known not to have it.
+    async fn outlived(&self, old: NodeId, began: Instant) {
+        self.superseded(old).await;
+        let unreached = CONNECT_TIMEOUT.saturating_sub(began.elapsed());
+        tokio::time::sleep(SUPERSEDED.max(unreached)).await;
+    }
+
+    /// Waits until a node other than this leader leads.
     async fn superseded(&self, old: NodeId) {
         let mut leadership = self.0.cluster.leadership();
         let other = |now: &Leads| now.leader.is_some_and(|leader| leader != old);
@@ -315,7 +325,20 @@ impl Node {
             // The node is shutting down, and its connections with it.
             std::future::pending::<()>().await;
         }
-        tokio::time::sleep(SUPERSEDED).await;
+    }
+
+    /// Asks the leader something that changes nothing; not for longer than it leads.
+    async fn ask_leader<Q: Serialize, A: DeserializeOwned>(
+        &self,
+        path: &str,
+        question: &Q,
+    ) -> Result<A> {
+        let leader = self.leader()?;
+        tokio::select! {
+            biased;
+            answer = self.0.links.ask_member(&leader, path, question) => answer,
+            () = self.superseded(leader.id) => Err(Error::NotLeader { leader: None }),
+        }
     }
 
     /// Names what executes the requests that other nodes forward to this one.

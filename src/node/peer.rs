@@ -74,7 +74,10 @@ async fn read_index(State(node): State<Node>, headers: HeaderMap, body: Bytes) -
 async fn ticket(State(node): State<Node>, headers: HeaderMap, body: Bytes) -> Answer {
     let TicketRequest { method, path_and_query, bucket, credential } =
         node.member_asks(&headers, &body)?;
-    answer(node.issue_own_ticket(&bucket, &method, &path_and_query, &credential).await)
+    let ticket = node.issue_own_ticket(&bucket, &method, &path_and_query, &credential).await;
+    // The edge, which heeds errors of calls, does not see this one.
+    ticket.as_ref().inspect_err(|error| node.heed(error)).ok();
+    answer(ticket)
 }
 
 async fn forwarded(State(node): State<Node>, headers: HeaderMap, body: Bytes) -> Answer {

@@ -20,7 +20,7 @@ use crate::raft::{
     applied_index,
 };
 use crate::script;
-use crate::storage::{DataDir, Identity, State, Tuning};
+use crate::storage::{DAMAGED, DataDir, Identity, State, Tuning};
 
 /// Long scripts that may run at a time.
 const SLOW_MAX: usize = 8;
@@ -45,6 +45,7 @@ impl Node {
         let state = Arc::new(State::open(&data, tuning)?);
         let log = LogStore::open(&data.log())?;
         refuse_amnesia(&state, &log)?;
+        refuse_old_identity(&stored, &log)?;
         let identity = Arc::new(peer_identity(&stored, config));
         let state_machine = StateMachine::new(Arc::clone(&state))?;
         let cluster =
@@ -132,10 +133,11 @@ impl Node {
         }
     }
 
-    /// Looks at an error that a call met: damage on disk ends this node, since other nodes have what it has
-    /// lost, and a damaged leader would fail the same calls for ever.
+    /// Looks at an error that a call met: damage of the disk ends this node, since other nodes have what it
+    /// has lost, and a damaged leader would fail the same calls for ever. No other corruption does: a
+    /// row that nobody can decode is on every node, and bytes of a peer are not this node's.
     pub fn heed(&self, error: &Error) {
-        if matches!(error, Error::Corrupt { .. }) {
+        if matches!(error, Error::Corrupt { what: DAMAGED, .. }) {
             self.fail(&error.to_string());
         }
     }
@@ -214,6 +216,15 @@ fn stored_identity(data: &DataDir, node_id: u64) -> Result<Identity> {
             Ok(identity)
         }
     }
+}
+
+/// A log is written only by a member of a cluster: an identity that names none is an older one.
+pub(super) fn refuse_old_identity(identity: &Identity, log: &LogStore) -> Result<()> {
+    if identity.cluster_id.is_none() && !identity.founding && !log.is_empty()? {
+        let detail = "it names no cluster, and the log is that of a member: an old copy?";
+        return Err(Error::corrupt("IDENTITY", detail));
+    }
+    Ok(())
 }
 
 /// A state without a log has lost it, and the node's votes with it: they come before all that is applied.

@@ -176,6 +176,20 @@ async fn state_without_a_log_is_refused() {
     }
 }
 
+/// It would ask to be let in again, as a node that never was, for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn identity_of_before_the_cluster_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(&config(&dir, 1, &[free_address()])).await.unwrap();
+    eventually("ready", || node.is_ready()).await;
+    let identity = node.storage_identity().unwrap();
+    let old = Identity { cluster_id: None, ..identity.clone() };
+    start::refuse_old_identity(&identity, &node.0.log).unwrap();
+    let refused = start::refuse_old_identity(&old, &node.0.log);
+    assert!(matches!(refused, Err(Error::Corrupt { what: "IDENTITY", .. })), "{refused:?}");
+    node.shutdown().await.unwrap();
+}
+
 fn copy_all(from: &std::path::Path, to: &std::path::Path) {
     std::fs::create_dir(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {

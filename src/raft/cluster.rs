@@ -114,6 +114,9 @@ impl Cluster {
     ) -> Result<Self> {
         let config = Arc::new(config(timing)?);
         let network = Network::new(Arc::clone(&identity))?;
+        if let Some(applied) = state_machine.applied_log_id()? {
+            log.drop_overwritten(applied)?;
+        }
         let raft = Raft::new(identity.node_id, config, network, log, state_machine.clone()).await;
         let raft = raft.map_err(|e| Error::Internal(format!("raft: {e}")))?;
         let leadership = Arc::new(watch::Sender::new(Leadership::default()));

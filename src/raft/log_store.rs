@@ -164,6 +164,30 @@ impl LogStore {
         })?)
     }
 
+    /// Drops what a newer leader has overwritten: where the state holds another entry at its index than the
+    /// log does, that entry is committed, and the log's end from there on is not.
+    ///
+    /// An entry may be applied here while only others have synced it, and the state may reach the disk
+    /// before the log does. A power cut then leaves a state that is ahead, over the end of an older term
+    /// that was to be truncated. openraft would take it for damage.
+    pub fn drop_overwritten(&self, applied: LogId) -> Result<()> {
+        let applied = wire::LogId::from(applied);
+        self.write(|log| {
+            let purged = log.raft.log_state().purged().copied();
+            if purged.is_some_and(|purged| purged.index >= applied.index) {
+                return Ok(());
+            }
+            let held = log.raft.read(applied.index, applied.index + 1).next().transpose()?;
+            if held.is_some_and(|(log_id, _)| log_id != applied) {
+                log.truncate(applied.index)?;
+                log.flush()?;
+                log.raft.wait_worker_idle()?;
+            }
+            Ok(())
+        })
+        .map_err(Error::from)
+    }
+
     /// Bytes on disk.
     pub fn disk_bytes(&self) -> Result<u64> {
         Ok(self.read(|log| Ok(log.raft.on_disk_size()))?)

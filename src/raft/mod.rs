@@ -29,7 +29,7 @@ pub mod wire;
 pub use auth::PeerIdentity;
 pub use cluster::{Cluster, Confirm, Leadership, MemberInfo, Standing, Timing};
 pub use log_store::{LogStore, Options as LogOptions};
-pub use network::http_client;
+pub use network::{CONNECT_TIMEOUT, http_client};
 pub use proposer::{Proposal, Proposer, Verdict};
 pub use server::{Answer, Refusal, authenticate};
 pub use state_machine::{StateMachine, applied_index};

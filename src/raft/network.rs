@@ -35,7 +35,8 @@ type RpcError = RPCError<TypeConfig>;
 const APPEND_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a vote or another small call may take.
 const CALL_TIMEOUT: Duration = Duration::from_secs(2);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a connection may take: after it, nothing was sent.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// How soon a dead connection is noticed.
 const KEEP_ALIVE: Duration = Duration::from_secs(1);
 /// Between tries to reach a peer that is down.

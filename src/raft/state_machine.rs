@@ -82,6 +82,11 @@ impl StateMachine {
         Ok(StateMachine { state, applied, snapshot, installs: Arc::default() })
     }
 
+    /// The last entry that the state holds.
+    pub fn applied_log_id(&self) -> Result<Option<LogId>> {
+        Ok(read_applied(&*self.state.view())?.0)
+    }
+
     /// Tells the index that has been applied, as soon as views hold it.
     #[must_use]
     pub fn applied(&self) -> watch::Receiver<u64> {

@@ -9,6 +9,9 @@ use crate::error::{Error, Result};
 
 /// Bytes of blocks kept for reads.
 const BLOCK_CACHE_BYTES: usize = 64 << 20;
+/// What an error calls the bytes on disk. RocksDB checks each block that it reads: damage of the disk is
+/// met here, before a row is decoded.
+pub const DAMAGED: &str = "state";
 /// File descriptors that a database may hold.
 const OPEN_FILES_MAX: i32 = 512;
 
@@ -37,7 +40,7 @@ impl Db {
     pub(super) fn open(path: &Path, tuning: Tuning) -> Result<Self> {
         if !path.join("CURRENT").exists() {
             let detail = format!("CURRENT is missing in {}", path.display());
-            return Err(Error::corrupt("state", detail));
+            return Err(Error::corrupt(DAMAGED, detail));
         }
         Db::open_with(path, &options(tuning))
     }
@@ -113,7 +116,7 @@ fn options(tuning: Tuning) -> Options {
 /// What a RocksDB error means to us: damage is named, the rest is the operating system's.
 pub(super) fn storage_error(error: rocksdb::Error) -> Error {
     match error.kind() {
-        ErrorKind::Corruption => Error::corrupt("state", error),
+        ErrorKind::Corruption => Error::corrupt(DAMAGED, error),
         _ => Error::Io(format!("state: {error}")),
     }
 }

@@ -29,6 +29,6 @@ mod view;
 
 pub use batch::Batch;
 pub use checkpoint::Checkpoint;
-pub use db::Tuning;
+pub use db::{DAMAGED, Tuning};
 pub use directory::{DataDir, Identity, write_durably};
 pub use state::State;

@@ -572,3 +572,26 @@ async fn readers_see_entries_before_they_are_synced() {
     stop.store(true, Ordering::Relaxed);
     reading.await.unwrap();
 }
+
+/// A newer leader's entry was applied, since others had synced it, and its truncation here was lost with the
+/// power: what the log holds from there on was never committed.
+#[tokio::test]
+async fn end_that_was_overwritten_is_dropped() {
+    let dir = dir();
+    let mut store = LogStore::open(dir.path()).unwrap();
+    append(&mut store, entries(0..8)).await;
+    let held = all(&mut store).await;
+    let at = |index: usize| held.get(index).unwrap().log_id;
+    store.drop_overwritten(at(5)).unwrap();
+    assert_eq!(all(&mut store).await, entries(0..8), "it holds what was applied");
+    let newer = log_id(at(5).committed_leader_id().term + 1, 5);
+    store.drop_overwritten(log_id(9, 100)).unwrap();
+    assert_eq!(all(&mut store).await, entries(0..8), "a log that is merely behind stays");
+    store.drop_overwritten(newer).unwrap();
+    assert_eq!(all(&mut store).await, entries(0..5));
+    drop(store);
+    let mut store = LogStore::open(dir.path()).unwrap();
+    assert_eq!(all(&mut store).await, entries(0..5), "on disk, too");
+    store.purge(at(4)).await.unwrap();
+    store.drop_overwritten(at(3)).unwrap();
+}
