@@ -132,10 +132,15 @@ jepsen: build setup-lab ## Fault campaign, 10 minutes; MINUTES=n SEED=n FAULTS=a
 jepsen-short: build setup-lab ## The seeded campaign of CI: the same faults each time, some two minutes
 	@$(JEPSEN) run --reports $(REPORTS) --minutes 2 --seed 20261124 --seconds 20
 
+.PHONY: faults
+faults: build setup-lab ## Every kind of fault by itself: is it there, can it be undone? FAULTS=a,b NODES=n
+	@$(JEPSEN) faults $(call comma_flag,FAULTS,only) $(call comma_flag,NODES,nodes) $(call comma_flag,SEED,seed)
+
 .PHONY: mutants
 mutants: setup-lab ## Are planted bugs found? MUTANTS=a,b, MINUTES=n for each
 	@cargo build --locked --workspace --bins --profile $(PROFILE) --features kvdb/mutants
 	@cp $(CARGO_TARGET_DIR)/$(PROFILE)/kvdb $(CARGO_TARGET_DIR)/$(PROFILE)/kvdb-mutants
+	@cargo build --locked --workspace --bins --profile $(PROFILE) # the one without bugs, in its place again
 	@KVDB_BIN=$(CARGO_TARGET_DIR)/$(PROFILE)/kvdb-mutants $(JEPSEN) mutants --reports $(REPORTS)/mutants \
 		$(call comma_flag,MUTANTS,only) $(call comma_flag,MINUTES,minutes) $(call comma_flag,SEED,seed)
 

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use cluster_tests::cluster::Cluster;
-use cluster_tests::http::Outcome;
+use cluster_tests::http::{Call, Outcome};
 use cluster_tests::launch::Launch;
 use cluster_tests::load::{Account, Load, Request};
 use cluster_tests::scenario::Scenario;
@@ -66,6 +66,41 @@ async fn killed_leader_loses_nothing_and_doubles_nothing() {
     scenario.figure("unknown", account.unknown.len());
     scenario.figure("refused", account.refused);
     check_account(&cluster, &account).await;
+    cluster.agree().await;
+}
+
+/// A leader that stands still keeps its connections. Calls that a follower had handed to it, and reads that
+/// waited for its word, hung until they timed out, seconds after another node led.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_waits_for_a_leader_that_another_has_followed() {
+    let scenario = Scenario::begin("superseded");
+    scenario.phase("start three nodes");
+    let mut cluster = Launch::of(3).start(&scenario).await;
+    let old = cluster.leader().await;
+    let follower = *cluster.others(old).first().unwrap();
+    cluster.create_bucket(old, "superseded", "").await;
+    cluster.http.put(cluster.at(follower, "/superseded/k"), "1").expect(200).await;
+
+    scenario.phase("the leader stands still under a read and a write by way of a follower");
+    cluster.pause(old);
+    let paused = Instant::now();
+    let write = cluster.http.put(cluster.at(follower, "/superseded/k"), "2");
+    let read = cluster.http.get(cluster.at(follower, "/superseded/k"));
+    let timed = async |call: Call| {
+        let outcome = call.timeout(Duration::from_secs(20)).outcome().await;
+        (outcome, paused.elapsed())
+    };
+    let ((write, write_took), (read, read_took)) = tokio::join!(timed(write), timed(read));
+    scenario.figure("the write was answered after", format!("{write_took:.2?}: {write:?}"));
+    scenario.figure("the read was answered after", format!("{read_took:.2?}"));
+    cluster.resume(old);
+
+    scenario.phase("both were answered once another led");
+    assert!(matches!(write, Outcome::Unknown(_)), "it was handed to the old leader: {write:?}");
+    assert!(matches!(read, Outcome::Done(_)), "the new leader can tell: {read:?}");
+    assert!(write_took < OUTAGE_MAX + Duration::from_millis(500), "{write_took:?}");
+    assert!(read_took < OUTAGE_MAX, "{read_took:?}");
+    cluster.ready().await;
     cluster.agree().await;
 }
 

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use super::link::Hello;
 use super::nature::System;
 use super::*;
 use crate::config::{Config, Options};
@@ -187,6 +188,26 @@ async fn identity_of_before_the_cluster_is_refused() {
     start::refuse_old_identity(&identity, &node.0.log).unwrap();
     let refused = start::refuse_old_identity(&old, &node.0.log);
     assert!(matches!(refused, Err(Error::Corrupt { what: "IDENTITY", .. })), "{refused:?}");
+    node.shutdown().await.unwrap();
+}
+
+/// One flipped bit in what a leader's port answered ended every follower that a client then asked: bytes
+/// of a peer were taken for damage of the own disk.
+#[tokio::test(flavor = "multi_thread")]
+async fn garbage_from_a_peer_is_no_damage_of_this_node() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let garbage = axum::Router::new().fallback(async || "garbage");
+    tokio::spawn(axum::serve(listener, garbage).into_future());
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(&config(&dir, 1, &[free_address()])).await.unwrap();
+    eventually("ready", || node.is_ready()).await;
+    let answer = node.links().ask::<_, Hello>(&address, "/peer/hello", &()).await;
+    assert!(matches!(answer, Err(Error::NoLeader(_))), "{answer:?}");
+    node.heed(&Error::corrupt("peer answer", "checksum does not match"));
+    assert!(node.is_ready(), "goes on");
+    node.heed(&Error::corrupt(crate::storage::DAMAGED, "block checksum mismatch"));
+    assert!(!node.is_ready(), "the disk is damaged");
     node.shutdown().await.unwrap();
 }
 
