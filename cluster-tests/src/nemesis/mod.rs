@@ -10,6 +10,7 @@
 //! - Undoing works whatever happened meanwhile, and can be done twice.
 //! - At most a minority loses what it had synced (damaged files, a lost disk) at a time.
 
+mod ask;
 mod background;
 mod clock;
 mod crash;
@@ -19,10 +20,11 @@ mod disk;
 mod membership;
 mod network;
 mod node;
-pub mod pick;
+mod pick;
 mod power;
 mod process;
 mod restart;
+mod until;
 
 use std::fmt;
 use std::future::Future;

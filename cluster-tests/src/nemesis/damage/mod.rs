@@ -22,7 +22,8 @@ use std::time::{Duration, Instant};
 use self::files::{Found, Sort};
 use self::outcome::Outcome;
 use super::membership;
-use super::{Arena, Evidence, Fault, Kind, Needs, Task, node};
+use super::until::until;
+use super::{Arena, Evidence, Fault, Kind, Needs, Task, ask, node, pick};
 use crate::wait::holds;
 
 /// How long all nodes may take to be ready before one is damaged.
@@ -104,7 +105,7 @@ struct Damage {
 /// A damage to one node of a cluster that is whole.
 fn draw(arena: &mut Arena, harm: Harm, wanted: fn(Sort) -> bool) -> Option<Box<dyn Fault>> {
     let whole = arena.cluster.running().len() == arena.cluster.ids().len();
-    let node = node::draw(arena).filter(|_| whole && arena.cluster.ids().len() >= NODES_MIN)?;
+    let node = pick::one(arena).filter(|_| whole && arena.cluster.ids().len() >= NODES_MIN)?;
     Some(Box::new(Damage { node, harm, wanted, refused: false, latent: None }))
 }
 
@@ -116,10 +117,11 @@ impl Damage {
             Harm::Old => Some(age(arena, self.node, &data, self.wanted).await?),
             _ => None,
         };
-        node::end(arena, self.node);
+        node::kill(arena, &[self.node]).await?;
         let done = self.harm(&mut arena.rng, &data, older);
-        let log_before = node::length(arena.cluster.process(self.node).log());
-        node::start(arena, self.node);
+        let log = fs::metadata(arena.cluster.log(self.node));
+        let log_before = log.map_or(0, |about| about.len());
+        node::launch(arena, self.node);
         // Where nothing was done it runs again, and that is all.
         let done = done?;
         let outcome = outcome::watch(arena, self.node, log_before).await;
@@ -156,8 +158,9 @@ impl Damage {
     /// Another in the place of a node that refused.
     async fn replace(&mut self, arena: &mut Arena) -> Result<(), String> {
         // A new one first: see docs/operations.md.
-        let short = node::await_leader(arena).await?.ids("voter").contains(&self.node);
-        node::end(arena, self.node);
+        let short =
+            ask::await_leader(arena, membership::LEADER).await?.ids("voter").contains(&self.node);
+        node::kill(arena, &[self.node]).await?;
         if short {
             membership::add(arena).await?;
         }
@@ -194,13 +197,13 @@ impl Fault for Damage {
 
 /// Waits until all nodes are ready, and all of them vote.
 async fn healthy(arena: &mut Arena, id: u64) -> Result<(), String> {
-    node::until!(HEALTHY, {
+    until!(HEALTHY, {
         let nodes = arena.cluster.ids();
         for id in &nodes {
             holds(node::runs(arena, *id), || format!("node {id} has exited"))?;
             arena.cluster.try_node_ready(*id).await?;
         }
-        let voters = node::leader(arena).await?.ids("voter");
+        let voters = ask::leader(arena).await?.ids("voter");
         let whole = voters == nodes && voters.len() >= NODES_MIN && voters.contains(&id);
         holds(whole, || format!("the voters are {voters:?}, the nodes {nodes:?}"))
     })
@@ -218,9 +221,9 @@ async fn age(
     let copies: Vec<_> =
         copies.filter_map(|file| Some((fs::read(&file.path).ok()?, file))).collect();
     if copies.iter().all(|(_, file)| file.sort != Sort::Log) && arena.rng.bool() {
-        node::end(arena, id);
-        node::start(arena, id);
-        node::until!(HEALTHY, arena.cluster.try_node_ready(id).await)?;
+        node::kill(arena, &[id]).await?;
+        node::start(arena, &[id]).await?;
+        ask::await_ready(arena, id, HEALTHY).await?;
     }
     let deadline = Instant::now() + AGE;
     loop {
