@@ -8,6 +8,8 @@
 //! Invariants:
 //! - One node is damaged at a time, all others being healthy: no majority ever loses what it had synced.
 //!   Damage in a table may lie where nothing has read yet, so a node that still has it is replaced too.
+//! - The damaged node's disk is claimed until the node is whole or replaced: no other fault meets what
+//!   this one edits. Where nodes have no disks of their own there is none to claim.
 //! - The evidence begins with `outcome=`: [`outcome`] reads it.
 
 pub(super) mod files;
@@ -96,6 +98,8 @@ struct Damage {
     node: u64,
     harm: Harm,
     wanted: fn(Sort) -> bool,
+    /// Whether the node is ours, and its disk where it has one: from before the damage until it is undone.
+    claimed: bool,
     /// Whether it has to be replaced.
     refused: bool,
     /// A damaged file that was perhaps not read as a whole.
@@ -104,14 +108,17 @@ struct Damage {
 
 /// A damage to one node of a cluster that is whole.
 fn draw(arena: &mut Arena, harm: Harm, wanted: fn(Sort) -> bool) -> Option<Box<dyn Fault>> {
-    let whole = arena.cluster.running().len() == arena.cluster.ids().len();
-    let node = pick::one(arena).filter(|_| whole && arena.cluster.ids().len() >= NODES_MIN)?;
-    Some(Box::new(Damage { node, harm, wanted, refused: false, latent: None }))
+    let nodes = arena.cluster.ids().len();
+    let whole = arena.cluster.running().len() == nodes && nodes >= NODES_MIN;
+    let free = pick::free(arena);
+    let node = arena.rng.choice(free).filter(|_| whole)?;
+    Some(Box::new(Damage { node, harm, wanted, claimed: false, refused: false, latent: None }))
 }
 
 impl Damage {
     async fn run(&mut self, arena: &mut Arena) -> Result<Evidence, String> {
         healthy(arena, self.node).await?;
+        self.claim(arena)?;
         let data = arena.cluster.data(self.node).to_owned();
         let older = match self.harm {
             Harm::Old => Some(age(arena, self.node, &data, self.wanted).await?),
@@ -127,6 +134,21 @@ impl Damage {
         let outcome = outcome::watch(arena, self.node, log_before).await;
         self.refused = matches!(outcome, Outcome::Refused(_));
         Ok(format!("{outcome}; node {}; {done}", self.node))
+    }
+
+    fn claim(&mut self, arena: &mut Arena) -> Result<(), String> {
+        if let Ok(disk) = arena.lab.disk(self.node) {
+            disk.claim()?;
+        }
+        self.claimed = true;
+        Ok(())
+    }
+
+    fn release(&mut self, arena: &mut Arena) {
+        if let Ok(disk) = arena.lab.disk(self.node) {
+            disk.release();
+        }
+        self.claimed = false;
     }
 
     fn harm(
@@ -182,14 +204,17 @@ impl Fault for Damage {
 
     fn undo<'a>(&'a mut self, arena: &'a mut Arena) -> Task<'a, ()> {
         Box::pin(async move {
-            if !arena.cluster.ids().contains(&self.node) {
+            // A node that was not damaged is another's business, also where it does not run.
+            if !self.claimed {
                 return Ok(());
             }
+            let there = arena.cluster.ids().contains(&self.node);
             let latent = self.latent.as_ref().is_some_and(|path| path.exists());
             // Damage may be met later than at the start.
-            if self.refused || latent || !node::runs(arena, self.node) {
+            if there && (self.refused || latent || !node::runs(arena, self.node)) {
                 self.replace(arena).await?;
             }
+            self.release(arena);
             Ok(())
         })
     }
