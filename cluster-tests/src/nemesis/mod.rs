@@ -4,6 +4,9 @@
 //! once it is ([`Evidence`]), and can be undone. A fault that cannot show that it was there is not
 //! counted. A table names them all; a schedule draws from it.
 //!
+//! Faults share a vocabulary, one way for each thing: `pick` chooses nodes, `node` acts on their
+//! processes, `ask` asks the cluster, `background` does what may take long, and `until!` waits.
+//!
 //! Invariants:
 //! - Nothing here waits for luck: a fault that needs a state (a process gone, a cut that drops) waits for
 //!   it with a deadline.
