@@ -18,7 +18,7 @@ use crate::cluster::Cluster;
 use crate::lab::{Isolation, Lab, Place};
 use crate::launch::Launch;
 use crate::load::{Account, Load, Request};
-use crate::nemesis::{Arena, Fault, Kind};
+use crate::nemesis::{self, Arena, Fault, Kind};
 use crate::wait::{self, holds};
 
 /// The bucket of the load.
@@ -158,7 +158,8 @@ fn rounds(trial: &Trial, arena: &Arena, tried: &mut Tried) -> Vec<Vec<&'static K
     (0..trial.times).map(|_| rng.choose_multiple(beside.iter().copied(), trial.together)).collect()
 }
 
-/// One round: faults come one after the other, stay together for a while, and go in any order.
+/// One round: faults come one after the other, stay together for a while, and go in any order; those
+/// whose undoing needs a quorum go last.
 async fn round(
     kinds: &[&Kind],
     number: usize,
@@ -176,13 +177,14 @@ async fn round(
                 let installed = install(fault.as_mut(), arena).await;
                 // Of several, one may be in the way of another.
                 problems.extend(installed.err().filter(|_| kinds.len() == 1));
-                faults.push(fault);
+                faults.push((nemesis::needs_quorum(kind), fault));
             }
         }
     }
     tokio::time::sleep(hold).await;
     arena.rng.shuffle(&mut faults);
-    for mut fault in faults {
+    faults.sort_by_key(|(needs_quorum, _)| *needs_quorum);
+    for (_, mut fault) in faults {
         problems.extend(undo(fault.as_mut(), arena).await.err());
     }
     let healing = Instant::now();
