@@ -5,20 +5,25 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use cluster_tests::campaign::{self, Orders};
+use cluster_tests::campaign::{self, Orders, Trial};
 use cluster_tests::lab::{self, Isolation};
 use cluster_tests::{nemesis, workload};
+
+/// Where clusters live where nobody says.
+const SCRATCH: &str = "/tmp/kvdb-jepsen";
 
 /// Breaks clusters of kvdb in every way it knows, and judges what their clients saw.
 ///
 /// The last line tells: `operations N, faults N of N kinds, violations N, unknown N`. The exit status is 0
-/// where nothing was violated and nothing unknown, 1 where something was, 2 for a wrong call.
+/// where nothing was violated and nothing unknown, 1 where something was, 2 for a wrong call. `faults` ends
+/// with `faults passed N, failed N, skipped N`, and with 0 where none failed.
 ///
 /// Examples:
 ///   jepsen run                                       ten minutes, everything
 ///   jepsen run --minutes 60 --seed 7                 an hour, from a seed
 ///   jepsen run --faults kill-leader,power-all --workloads bank,append
 ///   jepsen mutants                                   are planted bugs found?
+///   jepsen faults --only disk-full,grow              does each fault come, go and lose nothing?
 ///   jepsen check REPORTS/003-seed-9                  judge a recorded history again
 #[derive(Parser)]
 #[command(verbatim_doc_comment)]
@@ -42,6 +47,8 @@ enum Command {
         #[command(flatten)]
         common: Common,
     },
+    /// Tries every kind of fault by itself on one cluster: is it there, does it go, does the cluster heal.
+    Faults(FaultsArgs),
     /// Judges a recorded history again.
     Check {
         /// The directory of the history's report.
@@ -73,6 +80,31 @@ struct RunArgs {
 }
 
 #[derive(Args)]
+struct FaultsArgs {
+    /// Which kinds, separated by commas; all where none is named (`jepsen list`).
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    /// Nodes of the cluster.
+    #[arg(long, default_value_t = 3)]
+    nodes: u64,
+    /// How often each kind is tried; with --together, how many rounds.
+    #[arg(long, default_value_t = 1)]
+    times: usize,
+    /// Faults at once, drawn from the kinds; one that another is in the way of fails nothing.
+    #[arg(long, default_value_t = 1)]
+    together: usize,
+    /// Milliseconds that a fault stays.
+    #[arg(long, default_value_t = 2000)]
+    hold: u64,
+    /// What choices are drawn from.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Where the cluster lives while it does; it stays where something failed.
+    #[arg(long, default_value = SCRATCH)]
+    scratch: PathBuf,
+}
+
+#[derive(Args)]
 struct Common {
     /// Seconds that a history is under load.
     #[arg(long, default_value_t = 45)]
@@ -87,7 +119,7 @@ struct Common {
     #[arg(long, default_value = "target/jepsen")]
     reports: PathBuf,
     /// Where clusters live while they do; those of failed histories stay.
-    #[arg(long, default_value = "/tmp/kvdb-jepsen")]
+    #[arg(long, default_value = SCRATCH)]
     scratch: PathBuf,
 }
 
@@ -98,6 +130,10 @@ fn main() -> ExitCode {
         Command::Check { dir } => check(&dir),
         Command::Run(args) => match args.orders() {
             Ok(orders) => in_the_lab(async |isolation: &Isolation| run(&orders, isolation).await),
+            Err(mistake) => wrong(&mistake),
+        },
+        Command::Faults(args) => match args.trial() {
+            Ok(trial) => in_the_lab(async |isolation: &Isolation| faults(&trial, isolation).await),
             Err(mistake) => wrong(&mistake),
         },
         Command::Mutants { only, minutes, common } => {
@@ -168,6 +204,12 @@ async fn run(orders: &Orders, isolation: &Isolation) -> ExitCode {
     }
 }
 
+async fn faults(trial: &Trial, isolation: &Isolation) -> ExitCode {
+    let tried = campaign::try_faults(trial, isolation).await;
+    campaign::say(&tried.to_string());
+    passed(tried.passed())
+}
+
 async fn mutants(
     orders: &Orders,
     isolation: &Isolation,
@@ -192,6 +234,14 @@ impl RunArgs {
         let time = Duration::from_secs(self.minutes * 60);
         let (nodes, histories) = (self.nodes, self.histories);
         Ok(Orders { workloads, kinds, nodes, histories, ..self.common.orders(time) })
+    }
+}
+
+impl FaultsArgs {
+    fn trial(self) -> Result<Trial, String> {
+        let FaultsArgs { only, nodes, times, together, hold, seed, scratch } = self;
+        let (kinds, hold) = (nemesis::named(&only)?, Duration::from_millis(hold));
+        Ok(Trial { kinds, nodes, times, together, hold, seed, scratch })
     }
 }
 

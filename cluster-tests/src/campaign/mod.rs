@@ -10,12 +10,14 @@ mod members;
 mod mutants;
 mod schedule;
 mod swarm;
+mod trial;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 pub use history::{Plan, run};
 pub use mutants::{Hunt, hunt};
+pub use trial::{Trial, Tried, try_faults};
 
 use crate::lab::Isolation;
 use crate::nemesis::Kind;

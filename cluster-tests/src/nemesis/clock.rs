@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use super::{Arena, Evidence, Fault, Kind, Needs, Task, node};
+use super::until::until;
+use super::{Arena, Evidence, Fault, Kind, Needs, Task, node, pick};
 use crate::lab::Offset;
 use crate::wait::holds;
 
@@ -50,7 +51,7 @@ pub(super) const KINDS: &[Kind] = &[
         needs: Needs::Clock,
         alone: false,
         draw: |arena| {
-            let node = node::draw(arena)?;
+            let node = pick::one(arena)?;
             Some(Box::new(Strobe { node, swing_ms: arena.rng.i64(SWING_MS), running: None }))
         },
     },
@@ -58,7 +59,7 @@ pub(super) const KINDS: &[Kind] = &[
 
 /// One node, or all.
 fn draw(arena: &mut Arena) -> Option<Vec<u64>> {
-    let one = node::draw(arena)?;
+    let one = pick::one(arena)?;
     Some(if arena.rng.u8(0..4) == 0 { arena.cluster.ids() } else { vec![one] })
 }
 
@@ -129,7 +130,7 @@ impl Fault for Strobe {
             self.running = Some(Flipper::start(offset, self.swing_ms * 1_000_000)?);
             let mapped = mapped(arena, self.node)?;
             let mut values = std::collections::BTreeSet::new();
-            node::until!(SEEN, {
+            until!(SEEN, {
                 values.insert(watched.get()?);
                 let both =
                     [-1, 1].iter().all(|sign| values.contains(&(sign * self.swing_ms * 1_000_000)));
@@ -186,7 +187,7 @@ async fn confirm(arena: &mut Arena, id: u64, seconds: i64) -> Result<String, Str
     if seconds <= DATE_SECONDS {
         return Ok(mapped);
     }
-    let dated = node::until!(SEEN, {
+    let dated = until!(SEEN, {
         let call = arena.cluster.http.get(arena.cluster.at(id, "/livez"));
         let reply = call.timeout(Duration::from_secs(1)).send().await;
         let reply = reply.map_err(|failure| failure.reason)?;
@@ -201,8 +202,7 @@ async fn confirm(arena: &mut Arena, id: u64, seconds: i64) -> Result<String, Str
 
 /// Whether the shim and the node's offset are mapped into its process, and what the offset is.
 fn mapped(arena: &mut Arena, id: u64) -> Result<String, String> {
-    holds(node::runs(arena, id), || format!("node {id} does not run"))?;
-    let path = format!("/proc/{}/maps", arena.cluster.process(id).pid());
+    let path = format!("/proc/{}/maps", node::pid(arena, id)?);
     let maps = std::fs::read_to_string(&path).map_err(|e| format!("{path}: {e}"))?;
     let clock = arena.lab.clock()?;
     for file in [clock.library(), &clock.file(id)] {

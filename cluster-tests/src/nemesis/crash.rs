@@ -8,12 +8,10 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::{Arena, Evidence, Fault, Kind, Needs, Task, node};
+use super::{Arena, Evidence, Fault, Kind, Needs, Task, node, pick};
 
 /// How long a node may run until it meets its call.
 const MEET: Duration = Duration::from_secs(15);
-/// How long a node may take until it serves.
-const SERVE: Duration = Duration::from_secs(20);
 /// Kills of a loop.
 const KILLS: u32 = 20;
 /// A node of a loop is killed so many milliseconds after its start.
@@ -55,7 +53,7 @@ pub(super) const KINDS: &[Kind] = &[
         about: "a node is killed again and again, soon after each start",
         needs: Needs::Processes,
         alone: false,
-        draw: |arena| node::draw(arena).map(|node| Box::new(Loop { node }) as Box<dyn Fault>),
+        draw: |arena| pick::one(arena).map(|node| Box::new(Loop { node }) as Box<dyn Fault>),
     },
 ];
 
@@ -79,7 +77,7 @@ impl Crash {
         most: u32,
         to_log: bool,
     ) -> Option<Box<dyn Fault>> {
-        let node = node::draw(arena)?;
+        let node = pick::one(arena)?;
         let most = if arena.rng.bool() { 8 } else { most };
         let nth = arena.rng.u32(1..=most);
         Some(Box::new(Crash { node, calls, nth, to_log }))
@@ -107,20 +105,20 @@ impl Crash {
         let trace = trace_file(arena, id);
         // Of a crash before this one.
         let _ = std::fs::remove_file(&trace);
-        node::end(arena, id);
+        node::kill(arena, &[id]).await?;
         let words = self.wrapper(arena.cluster.data(id), &trace);
         arena.cluster.process(id).wrap(words);
-        arena.cluster.restart(id);
+        node::launch(arena, id);
         let began = Instant::now();
         let ended = node::ended(arena, id, MEET).await;
         let after = began.elapsed();
-        node::end(arena, id);
+        node::kill(arena, &[id]).await?;
         arena.cluster.process(id).wrap(Vec::new());
-        node::start(arena, id);
+        let started = node::start(arena, &[id]).await;
         ended.map_err(|_| format!("it made no {} calls of a thread in {MEET:?}", self.nth))?;
         let call = injected(&trace)?;
-        node::serves(arena, id, SERVE).await.map_err(|why| format!("after {call}: {why}"))?;
-        Ok(format!("died {after:.1?} after its start, entering {call}; serves again"))
+        started.map_err(|why| format!("after {call}: {why}"))?;
+        Ok(format!("died {after:.1?} after its start, entering {call}; listens again"))
     }
 }
 
@@ -143,8 +141,7 @@ impl Fault for Crash {
             if arena.cluster.ids().contains(&id) {
                 arena.cluster.process(id).wrap(Vec::new());
             }
-            node::start(arena, id);
-            Ok(())
+            node::start(arena, &[id]).await
         })
     }
 }
@@ -176,22 +173,21 @@ impl Loop {
         let id = self.node;
         let before = super::damage::files::bytes(arena.cluster.data(id));
         for _ in 0..KILLS {
-            node::end(arena, id);
-            node::start(arena, id);
+            node::kill(arena, &[id]).await?;
+            node::launch(arena, id);
             let alive = Duration::from_millis(arena.rng.u64(ALIVE_MS));
             // Where it ends before that, something is wrong with it.
             if let Ok(exit) = node::ended(arena, id, alive).await {
-                node::start(arena, id);
+                node::launch(arena, id);
                 return Err(format!("node {id} ended by itself: {exit}"));
             }
         }
-        node::end(arena, id);
+        node::kill(arena, &[id]).await?;
         let began = Instant::now();
-        node::start(arena, id);
-        node::serves(arena, id, SERVE).await?;
+        node::start(arena, &[id]).await?;
         let (took, after) = (began.elapsed(), super::damage::files::bytes(arena.cluster.data(id)));
         Ok(format!(
-            "{KILLS} kills; serves {took:.1?} after the last start; {before} bytes, now {after}"
+            "{KILLS} kills; listens {took:.1?} after the last start; {before} bytes, now {after}"
         ))
     }
 }
@@ -208,9 +204,6 @@ impl Fault for Loop {
     }
 
     fn undo<'a>(&'a mut self, arena: &'a mut Arena) -> Task<'a, ()> {
-        Box::pin(async move {
-            node::start(arena, self.node);
-            Ok(())
-        })
+        Box::pin(async move { node::start(arena, &[self.node]).await })
     }
 }

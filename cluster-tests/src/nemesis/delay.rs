@@ -11,8 +11,7 @@ use std::time::Duration;
 use holder::{Habit, Holder};
 
 use super::network::probe::{self, End};
-use super::pick;
-use super::{Arena, Evidence, Fault, Kind, Needs, Task};
+use super::{Arena, Evidence, Fault, Kind, Needs, Task, background, pick};
 
 /// The kinds.
 pub(super) const KINDS: &[Kind] = &[
@@ -71,7 +70,7 @@ impl Fault for Delay {
         Box::pin(async move {
             for id in self.ids.clone() {
                 let (habit, rng) = (self.habit, arena.rng.fork());
-                let holder = pick::blocking(move || Holder::begin(id, habit, rng)).await?;
+                let holder = background::blocking(move || Holder::begin(id, habit, rng)).await?;
                 self.holders.push(holder);
             }
             let mut seen = Vec::new();
@@ -94,7 +93,7 @@ impl Fault for Delay {
         Box::pin(async move {
             let mut ended = Ok(());
             for holder in self.holders.drain(..) {
-                ended = ended.and(pick::blocking(move || holder.end()).await);
+                ended = ended.and(background::blocking(move || holder.end()).await);
             }
             ended
         })

@@ -14,8 +14,7 @@ use std::time::Duration;
 use broken::{Full, ReadOnly, Stall};
 use traced::{Injection, Traced};
 
-use super::pick;
-use super::{Arena, Fault, Kind, Needs};
+use super::{Arena, Fault, Kind, Needs, node, pick};
 
 /// The kinds.
 pub(super) const KINDS: &[Kind] = &[
@@ -50,13 +49,13 @@ const fn kind(name: &'static str, about: &'static str, needs: Needs, draw: Draw)
 }
 
 fn one(arena: &mut Arena) -> Option<u64> {
-    let free = pick::with_free_disk(arena);
-    arena.rng.choice(free.iter()).copied()
+    let free = pick::free(arena);
+    arena.rng.choice(free)
 }
 
 fn traced(arena: &mut Arena, injection: Injection) -> Option<Box<dyn Fault>> {
     let mut awake = pick::awake(arena);
-    awake.retain(|id| pick::pid(arena, *id).is_ok_and(|pid| pick::tracer(pid).is_none()));
-    let id = *arena.rng.choice(awake.iter())?;
+    awake.retain(|id| node::pid(arena, *id).is_ok_and(|pid| node::tracer(pid).is_none()));
+    let id = arena.rng.choice(awake)?;
     Some(Box::new(Traced::new(id, injection)))
 }

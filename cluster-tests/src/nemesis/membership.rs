@@ -9,12 +9,15 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::{Arena, Evidence, Fault, Kind, Needs, Task, node};
+use super::until::until;
+use super::{Arena, Evidence, Fault, Kind, Needs, Task, ask, pick};
 use crate::launch::CLUSTER_SECRET;
 use crate::wait::holds;
 
 /// How long one change may take, with other faults about.
 const CHANGE: Duration = Duration::from_secs(40);
+/// How long there may be no leader: elections under other faults take their time.
+pub(super) const LEADER: Duration = Duration::from_secs(20);
 /// How long taking a node away may be tried.
 const UNDO: Duration = Duration::from_secs(60);
 /// Between two tries of a change that the cluster refused.
@@ -77,7 +80,7 @@ struct Change {
 impl Change {
     fn draw(arena: &mut Arena, sort: Sort) -> Option<Box<dyn Fault>> {
         let nodes = arena.cluster.ids();
-        let target = node::draw(arena)?;
+        let target = pick::one(arena)?;
         let enough = nodes.len() >= if sort == Sort::Grow { 1 } else { VOTERS_MIN };
         let change = Change { sort, target, leaving: Vec::new(), size: None };
         enough.then(|| Box::new(change) as Box<dyn Fault>)
@@ -91,7 +94,7 @@ impl Change {
     }
 
     async fn shrink(&mut self, arena: &mut Arena) -> Result<Evidence, String> {
-        let before = node::await_leader(arena).await?.ids("voter");
+        let before = ask::await_leader(arena, LEADER).await?.ids("voter");
         self.size = Some(before.len());
         if before.len() <= VOTERS_MIN {
             add(arena).await?;
@@ -102,7 +105,7 @@ impl Change {
     }
 
     async fn replace(&mut self, arena: &mut Arena) -> Result<Evidence, String> {
-        let led = node::await_leader(arena).await?.node_id == self.target;
+        let led = ask::await_leader(arena, LEADER).await?.node_id == self.target;
         let id = add(arena).await?;
         self.leaving.push(self.target);
         remove(arena, self.target, CHANGE).await?;
@@ -112,14 +115,14 @@ impl Change {
     }
 
     async fn transfer(&mut self, arena: &mut Arena) -> Result<Evidence, String> {
-        let before = node::await_leader(arena).await?;
+        let before = ask::await_leader(arena, LEADER).await?;
         let others: Vec<u64> =
             before.ids("voter").into_iter().filter(|id| *id != before.node_id).collect();
         let Some(to) = arena.rng.choice(others) else { return Err("there is one voter".into()) };
         let body = format!(r#"{{"to":{to}}}"#);
-        node::ask_leader(arena, "POST", "/-/cluster/leader", &body).await?;
-        node::until!(CHANGE, {
-            let now = node::leader(arena).await?;
+        ask::change(arena, "POST", "/-/cluster/leader", &body).await?;
+        until!(CHANGE, {
+            let now = ask::leader(arena).await?;
             let moved = now.node_id == to && now.term > before.term;
             holds(moved, || format!("node {} leads in term {}", now.node_id, now.term))?;
             Ok(format!(
@@ -190,8 +193,8 @@ async fn join(arena: &mut Arena) -> Result<u64, String> {
     let id = arena.last_id;
     let place = arena.lab.place(id)?;
     arena.cluster.add_node_at(place, CLUSTER_SECRET);
-    let joined = node::until!(CHANGE, {
-        let status = node::leader(arena).await?;
+    let joined = until!(CHANGE, {
+        let status = ask::leader(arena).await?;
         let member = status.members.iter().any(|member| member.id == id);
         holds(member, || format!("node {id} has not joined"))
     });
@@ -206,12 +209,12 @@ async fn join(arena: &mut Arena) -> Result<u64, String> {
 async fn promote(arena: &mut Arena, id: u64) -> Result<(), String> {
     let path = format!("/-/cluster/members/{id}/promote");
     // Answers with success only where the membership is one set of voters, and this node in it.
-    node::until!(CHANGE, attempt(arena, "POST", &path).await)
+    until!(CHANGE, attempt(arena, "POST", &path).await)
 }
 
 /// Asks for a change; pauses where it is refused.
 async fn attempt(arena: &mut Arena, method: &str, path: &str) -> Result<(), String> {
-    let answer = node::ask_leader(arena, method, path, "").await;
+    let answer = ask::change(arena, method, path, "").await;
     if answer.is_err() {
         tokio::time::sleep(PAUSE).await;
     }
@@ -221,8 +224,8 @@ async fn attempt(arena: &mut Arena, method: &str, path: &str) -> Result<(), Stri
 /// Removes a member, and waits until the leader knows it no more and the change is finished.
 pub(super) async fn remove(arena: &mut Arena, id: u64, limit: Duration) -> Result<(), String> {
     let path = format!("/-/cluster/members/{id}");
-    node::until!(limit, {
-        let status = node::leader(arena).await?;
+    until!(limit, {
+        let status = ask::leader(arena).await?;
         if status.members.iter().any(|member| member.id == id) {
             attempt(arena, "DELETE", &path).await?;
             return Err(format!("node {id} is still a member"));
@@ -246,5 +249,5 @@ pub(super) async fn take_away(arena: &mut Arena, id: u64) -> Result<(), String> 
 }
 
 async fn voters(arena: &mut Arena) -> Result<String, String> {
-    Ok(format!("voters {:?}", node::await_leader(arena).await?.ids("voter")))
+    Ok(format!("voters {:?}", ask::await_leader(arena, LEADER).await?.ids("voter")))
 }

@@ -4,12 +4,16 @@
 //! once it is ([`Evidence`]), and can be undone. A fault that cannot show that it was there is not
 //! counted. A table names them all; a schedule draws from it.
 //!
+//! Faults share a vocabulary, one way for each thing: `pick` chooses nodes, `node` acts on their
+//! processes, `ask` asks the cluster, `background` does what may take long, and `until!` waits.
+//!
 //! Invariants:
 //! - Nothing here waits for luck: a fault that needs a state (a process gone, a cut that drops) waits for
 //!   it with a deadline.
 //! - Undoing works whatever happened meanwhile, and can be done twice.
 //! - At most a minority loses what it had synced (damaged files, a lost disk) at a time.
 
+mod ask;
 mod background;
 mod clock;
 mod crash;
@@ -19,10 +23,11 @@ mod disk;
 mod membership;
 mod network;
 mod node;
-pub mod pick;
+mod pick;
 mod power;
 mod process;
 mod restart;
+mod until;
 
 use std::fmt;
 use std::future::Future;

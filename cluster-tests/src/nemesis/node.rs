@@ -1,137 +1,192 @@
-//! What many faults need of a node: whether it is there, to end it, to start it, to ask who leads.
+//! What is done to a node's process: stop it, let it go on, kill it, start it again; and what the kernel
+//! says of it.
 //!
 //! Invariants:
-//! - Nothing here panics over a node that ended by itself or that another fault has in its hands.
-//! - Who leads is the node that says so of itself in the highest term; the others need not agree.
+//! - Nothing here panics because a node has ended, or was removed for good, meanwhile: it says so.
+//! - Every wait has an end.
 
-use std::path::Path;
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, kill as send};
 use nix::unistd::Pid;
 
 use super::Arena;
-use crate::http::Reply;
-use crate::launch::ADMIN_KEY;
-use crate::status::Status;
+use super::until::until;
 use crate::wait::holds;
 
-/// Waits as [`crate::wait::try_until`] does, with a block in the place of the closure: the future of an
-/// async closure that borrows cannot be shown to be [`Send`], which a [`super::Task`] is.
-macro_rules! until {
-    ($limit:expr, $check:expr) => {{
-        let deadline = std::time::Instant::now() + $limit;
-        loop {
-            let checked: Result<_, String> = async { $check }.await;
-            match checked {
-                Ok(found) => break Ok(found),
-                Err(last) if std::time::Instant::now() >= deadline => break Err(last),
-                Err(_) => tokio::time::sleep(std::time::Duration::from_millis(20)).await,
-            }
-        }
-    }};
-}
-pub(super) use until;
-
-/// How long a change of the members may take on the server, and a little more.
-const CHANGE: Duration = Duration::from_secs(25);
-/// How long there may be no leader: elections under other faults take their time.
-const LEADER: Duration = Duration::from_secs(20);
-
-/// A node that runs, drawn.
-pub(super) fn draw(arena: &mut Arena) -> Option<u64> {
-    let running = arena.cluster.running();
-    arena.rng.choice(running)
-}
+/// How long a process may take to be gone, or to stand still. A process whose disk is frozen is neither
+/// before the disk is let go.
+const STATE: Duration = Duration::from_secs(12);
+/// How long a node may take to listen again. It replays its log before that.
+const LISTENS: Duration = Duration::from_secs(30);
 
 /// Whether the cluster has the node and its process runs.
 pub(super) fn runs(arena: &mut Arena, id: u64) -> bool {
     arena.cluster.ids().contains(&id) && arena.cluster.process(id).is_running()
 }
 
-/// Sends a signal, if there is somebody to get it.
-pub(super) fn signal(arena: &mut Arena, id: u64, signal: Signal) {
-    if runs(arena, id)
-        && let Ok(pid) = i32::try_from(arena.cluster.process(id).pid())
-    {
-        // It may have ended since it was looked at.
-        let _ = kill(Pid::from_raw(pid), signal);
+/// A node's process id, if it runs.
+pub(super) fn pid(arena: &mut Arena, id: u64) -> Result<u32, String> {
+    holds(runs(arena, id), || format!("node {id} does not run"))?;
+    Ok(arena.cluster.process(id).pid())
+}
+
+/// Sends a node a signal, if it runs.
+pub(super) fn signal(arena: &mut Arena, id: u64, signal: Signal) -> Result<(), String> {
+    // It cannot be another's: whoever has exited keeps its number until we have looked.
+    let number = i32::try_from(pid(arena, id)?).map_err(|e| e.to_string())?;
+    send(Pid::from_raw(number), signal).map_err(|e| format!("node {id}: {signal}: {e}"))
+}
+
+/// Stops nodes with SIGSTOP, and waits until no thread of them moves.
+pub(super) async fn pause(arena: &mut Arena, ids: &[u64]) -> Result<String, String> {
+    for id in ids {
+        signal(arena, *id, Signal::SIGSTOP)?;
+    }
+    let mut seen = Vec::new();
+    for id in ids {
+        let pid = pid(arena, *id)?;
+        let moves = || format!("node {id}: pid {pid} moves after SIGSTOP");
+        until!(STATE, holds(stands_still(pid), moves))?;
+        seen.push(format!("{id}: pid {pid} in state {}", state(pid).unwrap_or('?')));
+    }
+    Ok(seen.join(", "))
+}
+
+/// Lets nodes go on; those that do not run stay as they are.
+pub(super) fn resume(arena: &mut Arena, ids: &[u64]) {
+    for id in ids {
+        // It has exited meanwhile: nothing is left to be undone.
+        let _ = signal(arena, *id, Signal::SIGCONT);
     }
 }
 
-/// `kill -9`, and its end.
-pub(super) fn end(arena: &mut Arena, id: u64) {
-    signal(arena, id, Signal::SIGKILL);
-    if arena.cluster.ids().contains(&id) {
-        arena.cluster.process(id).reap();
+/// Kills those of the nodes that run with SIGKILL, all before waiting for one, and waits until they are
+/// gone.
+pub(super) async fn kill(arena: &mut Arena, ids: &[u64]) -> Result<String, String> {
+    let mut seen = Vec::new();
+    for id in ids {
+        if let Ok(pid) = pid(arena, *id) {
+            signal(arena, *id, Signal::SIGKILL)?;
+            seen.push((*id, pid));
+        }
     }
+    let mut lines = Vec::new();
+    for (id, pid) in seen {
+        ended(arena, id, STATE).await.map_err(|why| format!("{why} after SIGKILL"))?;
+        holds(state(pid).is_none(), || format!("node {id}: pid {pid} is still in /proc"))?;
+        lines.push(format!("{id}: pid {pid} gone"));
+    }
+    Ok(lines.join(", "))
 }
 
-/// Starts a node unless it runs, or is no more.
-pub(super) fn start(arena: &mut Arena, id: u64) {
+/// Waits until a node's process has ended; how, in words.
+pub(super) async fn ended(arena: &mut Arena, id: u64, limit: Duration) -> Result<String, String> {
+    until!(limit, {
+        holds(!runs(arena, id), || format!("node {id} runs on"))?;
+        let there = arena.cluster.ids().contains(&id);
+        let status = if there { arena.cluster.process(id).exit_status() } else { None };
+        Ok(status.map_or_else(|| "ended".to_owned(), |status| status.to_string()))
+    })
+}
+
+/// Starts a node unless it runs, or was removed for good meanwhile; waits for nothing.
+pub(super) fn launch(arena: &mut Arena, id: u64) {
     if arena.cluster.ids().contains(&id) && !runs(arena, id) {
+        // Forgets the process that has exited.
+        arena.cluster.process(id).reap();
         arena.cluster.restart(id);
     }
 }
 
-/// Waits until a node has ended; its exit status in words.
-pub(super) async fn ended(arena: &mut Arena, id: u64, limit: Duration) -> Result<String, String> {
-    let process = arena.cluster.process(id);
-    until!(
-        limit,
-        match process.exit_status() {
-            Some(status) => Ok(status.to_string()),
-            None => holds(!process.is_running(), || format!("node {id} runs on"))
-                .map(|()| "ended".to_owned()),
+/// Starts those of the nodes that do not run, and waits until each listens for clients.
+pub(super) async fn start(arena: &mut Arena, ids: &[u64]) -> Result<(), String> {
+    for id in ids {
+        launch(arena, *id);
+    }
+    for id in ids {
+        if arena.cluster.ids().contains(id) {
+            listens(arena, *id).await?;
         }
-    )
+    }
+    Ok(())
 }
 
-/// Waits until a node serves, be there a leader or not.
-pub(super) async fn serves(arena: &mut Arena, id: u64, limit: Duration) -> Result<(), String> {
-    until!(limit, {
-        holds(runs(arena, id), || format!("node {id} has exited"))?;
-        let probe = arena.cluster.http.get(arena.cluster.at(id, "/livez"));
-        let reply = probe.timeout(Duration::from_secs(1)).send().await;
-        let reply = reply.map_err(|failure| failure.reason)?;
-        holds(reply.status == 200, || format!("node {id}: /livez: {reply}"))
+/// Waits until a node has a listening socket. Looked up, not tried: the network may be cut.
+async fn listens(arena: &mut Arena, id: u64) -> Result<(), String> {
+    let port = arena.cluster.url(id).rsplit(':').next().and_then(|port| port.parse().ok());
+    let port: u16 = port.ok_or_else(|| format!("node {id} has no port"))?;
+    // A fault that has its disk keeps it from starting, and starts it when it is undone.
+    let broken = arena.lab.disk(id).is_ok_and(|disk| disk.is_claimed());
+    until!(
+        LISTENS,
+        match pid(arena, id) {
+            Err(_) if broken => Ok(Ok(())),
+            // Nothing to wait for any more.
+            Err(_) => Ok(Err(format!("node {id} exited when it was started again"))),
+            Ok(pid) if stands_still(pid) || has_listener(pid, port) => Ok(Ok(())),
+            Ok(_) => Err(format!("node {id} does not listen after {LISTENS:?}")),
+        }
+    )?
+}
+
+/// The letter of a process's state in `/proc`: `T` is stopped, `t` stopped under a tracer.
+fn state(pid: u32) -> Option<char> {
+    state_in(&format!("/proc/{pid}/stat"))
+}
+
+fn state_in(path: &str) -> Option<char> {
+    let stat = std::fs::read_to_string(path).ok()?;
+    // The name before it is in parentheses, and may hold blanks and more of them.
+    stat.rsplit(')').next()?.trim_start().chars().next()
+}
+
+/// Whether all threads of a process are stopped.
+pub(super) fn stands_still(pid: u32) -> bool {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return false };
+    let mut states = threads
+        .flatten()
+        .filter_map(|thread| state_in(&thread.path().join("stat").to_string_lossy()));
+    states.all(|state| matches!(state, 'T' | 't'))
+}
+
+/// Who traces a process.
+pub(super) fn tracer(pid: u32) -> Option<u32> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("TracerPid:"))?;
+    line.trim().parse().ok().filter(|tracer| *tracer != 0)
+}
+
+/// Whether a TCP socket listens on a port, in the network namespace of a process.
+fn has_listener(pid: u32, port: u16) -> bool {
+    const LISTEN: &str = "0A";
+    let table = std::fs::read_to_string(format!("/proc/{pid}/net/tcp")).unwrap_or_default();
+    let suffix = format!(":{port:04X}");
+    table.lines().skip(1).any(|line| {
+        let mut words = line.split_whitespace().skip(1);
+        let local = words.next().is_some_and(|local| local.ends_with(&suffix));
+        local && words.nth(1) == Some(LISTEN)
     })
 }
 
-/// What the leader says of the cluster.
-pub(super) async fn leader(arena: &mut Arena) -> Result<Status, String> {
-    let mut found: Option<Status> = None;
-    for id in arena.cluster.running() {
-        let Ok(status) = arena.cluster.try_status(id).await else { continue };
-        let newer = found.as_ref().is_none_or(|found| found.term < status.term);
-        if status.state == "leader" && newer {
-            found = Some(status);
-        }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn state_is_read_behind_the_name() {
+        assert!(matches!(state(std::process::id()), Some('R' | 'S')));
+        assert_eq!(state(u32::MAX), None);
+        assert!(!stands_still(std::process::id()));
     }
-    found.ok_or_else(|| "no node says that it leads".to_owned())
-}
 
-/// The same, once there is one.
-pub(super) async fn await_leader(arena: &mut Arena) -> Result<Status, String> {
-    until!(LEADER, leader(arena).await)
-}
-
-/// Asks the leader for a change, once.
-pub(super) async fn ask_leader(
-    arena: &mut Arena,
-    method: &str,
-    path: &str,
-    body: &str,
-) -> Result<Reply, String> {
-    let id = leader(arena).await?.node_id;
-    let call = arena.cluster.http.call(method, arena.cluster.at(id, path)).body(body);
-    let call = call.bearer(ADMIN_KEY).header("content-type", "application/json");
-    let reply = call.timeout(CHANGE).send().await.map_err(|failure| failure.reason)?;
-    holds(reply.status < 300, || format!("node {id}: {method} {path}: {reply}"))?;
-    Ok(reply)
-}
-
-/// Bytes of a file; 0 where there is none.
-pub(super) fn length(path: &Path) -> u64 {
-    std::fs::metadata(path).map_or(0, |about| about.len())
+    #[test]
+    fn listeners_are_seen_and_told_from_connections() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        assert!(has_listener(std::process::id(), port));
+        let client = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+        let own = client.local_addr().unwrap().port();
+        assert!(!has_listener(std::process::id(), own));
+    }
 }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use canary::Canary;
 
 use super::pick::{self, list};
-use super::{Arena, Evidence, Fault, Kind, Needs, Task};
+use super::{Arena, Evidence, Fault, Kind, Needs, Task, background, node};
 
 /// The kinds.
 pub(super) const KINDS: &[Kind] = &[
@@ -60,14 +60,8 @@ const fn kind(name: &'static str, about: &'static str, draw: Draw) -> Kind {
 
 /// This many of the nodes that run and whose disk is free.
 fn some(arena: &mut Arena, count: usize) -> Option<Vec<u64>> {
-    let mut free = pick::with_free_disk(arena);
-    if free.len() < count || count == 0 {
-        return None;
-    }
-    arena.rng.shuffle(&mut free);
-    free.truncate(count);
-    free.sort_unstable();
-    Some(free)
+    let free = pick::free(arena);
+    pick::some_of(&mut arena.rng, free, count)
 }
 
 fn power(arena: &mut Arena, count: fn(usize) -> usize) -> Option<Box<dyn Fault>> {
@@ -99,11 +93,11 @@ impl Fault for Power {
             let mut seen = vec![cut(arena, &self.ids, &mut self.outage).await?];
             for after in self.after.clone() {
                 for id in &self.ids {
-                    arena.cluster.restart(*id);
+                    node::launch(arena, *id);
                 }
                 tokio::time::sleep(after).await;
                 for id in &self.ids {
-                    if !arena.cluster.process(*id).is_running() {
+                    if !node::runs(arena, *id) {
                         let what = format!("node {id} exited by itself while it recovered");
                         arena.troubles.push(what);
                     }
@@ -117,8 +111,8 @@ impl Fault for Power {
     fn undo<'a>(&'a mut self, arena: &'a mut Arena) -> Task<'a, ()> {
         Box::pin(async move {
             self.outage.end(arena).await?;
-            pick::resume(arena, &self.ids);
-            pick::start(arena, &self.ids).await
+            node::resume(arena, &self.ids);
+            node::start(arena, &self.ids).await
         })
     }
 }
@@ -144,13 +138,13 @@ impl fmt::Display for PausePower {
 impl Fault for PausePower {
     fn install<'a>(&'a mut self, arena: &'a mut Arena) -> Task<'a, Evidence> {
         Box::pin(async move {
-            let behind = pick::pause(arena, &self.behind).await?;
+            let behind = node::pause(arena, &self.behind).await?;
             // The others go on without them.
             tokio::time::sleep(self.dwell).await;
             let lost = cut(arena, &[self.cut], &mut self.outage).await?;
-            let ahead = pick::pause(arena, &self.ahead).await?;
-            pick::resume(arena, &self.behind);
-            pick::start(arena, &[self.cut]).await?;
+            let ahead = node::pause(arena, &self.ahead).await?;
+            node::resume(arena, &self.behind);
+            node::start(arena, &[self.cut]).await?;
             Ok(format!("{behind}; {lost}; {ahead}; {} and {} go on", list(&self.behind), self.cut))
         })
     }
@@ -158,8 +152,8 @@ impl Fault for PausePower {
     fn undo<'a>(&'a mut self, arena: &'a mut Arena) -> Task<'a, ()> {
         Box::pin(async move {
             self.outage.end(arena).await?;
-            pick::resume(arena, &[&self.behind[..], &self.ahead[..], &[self.cut]].concat());
-            pick::start(arena, &[self.cut]).await
+            node::resume(arena, &[&self.behind[..], &self.ahead[..], &[self.cut]].concat());
+            node::start(arena, &[self.cut]).await
         })
     }
 }
@@ -176,8 +170,8 @@ impl Outage {
     /// Mounts the disks that are down again, and gives all back.
     async fn end(&mut self, arena: &mut Arena) -> Result<(), String> {
         while let Some(id) = self.dark.last().copied() {
-            pick::kill(arena, &[id]).await?;
-            pick::on_disk(arena, id, |disk| disk.come_back())?;
+            node::kill(arena, &[id]).await?;
+            background::on_disk(arena, id, |disk| disk.come_back())?;
             self.dark.pop();
         }
         for id in self.claimed.drain(..) {
@@ -195,16 +189,16 @@ async fn cut(arena: &mut Arena, ids: &[u64], outage: &mut Outage) -> Result<Stri
     }
     let running = arena.cluster.running();
     let live: Vec<u64> = ids.iter().copied().filter(|id| running.contains(id)).collect();
-    pick::pause(arena, &live).await?;
+    node::pause(arena, &live).await?;
     let mut canaries = Vec::new();
     for id in ids {
-        canaries.push((*id, pick::on_disk(arena, *id, |disk| Canary::put(disk.path()))?));
+        canaries.push((*id, background::on_disk(arena, *id, |disk| Canary::put(disk.path()))?));
     }
     for id in ids {
-        pick::on_disk(arena, *id, |disk| disk.go_down())?;
+        background::on_disk(arena, *id, |disk| disk.go_down())?;
         outage.dark.push(*id);
     }
-    pick::kill(arena, ids).await?;
+    node::kill(arena, ids).await?;
     outage.end(arena).await?;
     let mut seen = Vec::new();
     for (id, canary) in canaries {

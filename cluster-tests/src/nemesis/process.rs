@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::pick::{self, Whom};
-use super::{Arena, Evidence, Fault, Kind, Needs, Task};
+use super::{Arena, Evidence, Fault, Kind, Needs, Task, node};
 
 /// The kinds.
 pub(super) const KINDS: &[Kind] = &[
@@ -60,13 +60,13 @@ impl Fault for Kill {
     fn install<'a>(&'a mut self, arena: &'a mut Arena) -> Task<'a, Evidence> {
         Box::pin(async move {
             let ids = self.0.settle(arena).await?;
-            let seen = pick::kill(arena, &ids).await?;
+            let seen = node::kill(arena, &ids).await?;
             if seen.is_empty() { Err("they did not run any more".to_owned()) } else { Ok(seen) }
         })
     }
 
     fn undo<'a>(&'a mut self, arena: &'a mut Arena) -> Task<'a, ()> {
-        Box::pin(async move { pick::start(arena, &self.0.nodes()).await })
+        Box::pin(async move { node::start(arena, &self.0.nodes()).await })
     }
 }
 
@@ -83,13 +83,13 @@ impl Fault for Pause {
     fn install<'a>(&'a mut self, arena: &'a mut Arena) -> Task<'a, Evidence> {
         Box::pin(async move {
             let ids = self.0.settle(arena).await?;
-            pick::pause(arena, &ids).await
+            node::pause(arena, &ids).await
         })
     }
 
     fn undo<'a>(&'a mut self, arena: &'a mut Arena) -> Task<'a, ()> {
         Box::pin(async move {
-            pick::resume(arena, &self.0.nodes());
+            node::resume(arena, &self.0.nodes());
             Ok(())
         })
     }
@@ -109,16 +109,16 @@ impl fmt::Display for PauseKill {
 impl Fault for PauseKill {
     fn install<'a>(&'a mut self, arena: &'a mut Arena) -> Task<'a, Evidence> {
         Box::pin(async move {
-            let paused = pick::pause(arena, &self.ids).await?;
-            let killed = pick::kill(arena, &self.ids).await?;
+            let paused = node::pause(arena, &self.ids).await?;
+            let killed = node::kill(arena, &self.ids).await?;
             Ok(format!("{paused}; {killed}"))
         })
     }
 
     fn undo<'a>(&'a mut self, arena: &'a mut Arena) -> Task<'a, ()> {
         Box::pin(async move {
-            pick::resume(arena, &self.ids);
-            pick::start(arena, &self.ids).await
+            node::resume(arena, &self.ids);
+            node::start(arena, &self.ids).await
         })
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use super::{Arena, Evidence, Fault, Kind, Needs, Task, node};
+use super::{Arena, Evidence, Fault, Kind, Needs, Task, ask, node};
 use crate::wait;
 
 /// How long a stop in order may take: handing over, draining, writing out.
@@ -49,24 +49,20 @@ impl Fault for Rolling {
     }
 
     fn undo<'a>(&'a mut self, arena: &'a mut Arena) -> Task<'a, ()> {
-        Box::pin(async move {
-            self.nodes.iter().for_each(|id| node::start(arena, *id));
-            Ok(())
-        })
+        Box::pin(async move { node::start(arena, &self.nodes).await })
     }
 }
 
 /// Stops a node in order, and waits until it is ready again; its exit status.
 async fn restart(arena: &mut Arena, id: u64) -> Result<String, String> {
-    node::signal(arena, id, Signal::SIGTERM);
+    node::signal(arena, id, Signal::SIGTERM)?;
     let exit = node::ended(arena, id, STOP).await;
     if exit.is_err() {
-        node::end(arena, id);
+        node::kill(arena, &[id]).await?;
     }
-    node::start(arena, id);
+    node::start(arena, &[id]).await?;
     let exit = exit?;
     wait::holds(exit == "exit status: 0", || format!("node {id} stopped with {exit}"))?;
-    node::until!(READY, arena.cluster.try_node_ready(id).await)
-        .map_err(|last| format!("node {id} is not ready {READY:?} after its restart: {last}"))?;
+    ask::await_ready(arena, id, READY).await.map_err(|why| format!("after its restart: {why}"))?;
     Ok(exit)
 }

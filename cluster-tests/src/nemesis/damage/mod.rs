@@ -8,6 +8,8 @@
 //! Invariants:
 //! - One node is damaged at a time, all others being healthy: no majority ever loses what it had synced.
 //!   Damage in a table may lie where nothing has read yet, so a node that still has it is replaced too.
+//! - The damaged node's disk is claimed until the node is whole or replaced: no other fault meets what
+//!   this one edits. Where nodes have no disks of their own there is none to claim.
 //! - The evidence begins with `outcome=`: [`outcome`] reads it.
 
 pub(super) mod files;
@@ -22,7 +24,8 @@ use std::time::{Duration, Instant};
 use self::files::{Found, Sort};
 use self::outcome::Outcome;
 use super::membership;
-use super::{Arena, Evidence, Fault, Kind, Needs, Task, node};
+use super::until::until;
+use super::{Arena, Evidence, Fault, Kind, Needs, Task, ask, node, pick};
 use crate::wait::holds;
 
 /// How long all nodes may take to be ready before one is damaged.
@@ -95,6 +98,8 @@ struct Damage {
     node: u64,
     harm: Harm,
     wanted: fn(Sort) -> bool,
+    /// Whether the node is ours, and its disk where it has one: from before the damage until it is undone.
+    claimed: bool,
     /// Whether it has to be replaced.
     refused: bool,
     /// A damaged file that was perhaps not read as a whole.
@@ -103,28 +108,47 @@ struct Damage {
 
 /// A damage to one node of a cluster that is whole.
 fn draw(arena: &mut Arena, harm: Harm, wanted: fn(Sort) -> bool) -> Option<Box<dyn Fault>> {
-    let whole = arena.cluster.running().len() == arena.cluster.ids().len();
-    let node = node::draw(arena).filter(|_| whole && arena.cluster.ids().len() >= NODES_MIN)?;
-    Some(Box::new(Damage { node, harm, wanted, refused: false, latent: None }))
+    let nodes = arena.cluster.ids().len();
+    let whole = arena.cluster.running().len() == nodes && nodes >= NODES_MIN;
+    let free = pick::free(arena);
+    let node = arena.rng.choice(free).filter(|_| whole)?;
+    Some(Box::new(Damage { node, harm, wanted, claimed: false, refused: false, latent: None }))
 }
 
 impl Damage {
     async fn run(&mut self, arena: &mut Arena) -> Result<Evidence, String> {
         healthy(arena, self.node).await?;
+        self.claim(arena)?;
         let data = arena.cluster.data(self.node).to_owned();
         let older = match self.harm {
             Harm::Old => Some(age(arena, self.node, &data, self.wanted).await?),
             _ => None,
         };
-        node::end(arena, self.node);
+        node::kill(arena, &[self.node]).await?;
         let done = self.harm(&mut arena.rng, &data, older);
-        let log_before = node::length(arena.cluster.process(self.node).log());
-        node::start(arena, self.node);
+        let log = fs::metadata(arena.cluster.log(self.node));
+        let log_before = log.map_or(0, |about| about.len());
+        node::launch(arena, self.node);
         // Where nothing was done it runs again, and that is all.
         let done = done?;
         let outcome = outcome::watch(arena, self.node, log_before).await;
         self.refused = matches!(outcome, Outcome::Refused(_));
         Ok(format!("{outcome}; node {}; {done}", self.node))
+    }
+
+    fn claim(&mut self, arena: &mut Arena) -> Result<(), String> {
+        if let Ok(disk) = arena.lab.disk(self.node) {
+            disk.claim()?;
+        }
+        self.claimed = true;
+        Ok(())
+    }
+
+    fn release(&mut self, arena: &mut Arena) {
+        if let Ok(disk) = arena.lab.disk(self.node) {
+            disk.release();
+        }
+        self.claimed = false;
     }
 
     fn harm(
@@ -156,8 +180,9 @@ impl Damage {
     /// Another in the place of a node that refused.
     async fn replace(&mut self, arena: &mut Arena) -> Result<(), String> {
         // A new one first: see docs/operations.md.
-        let short = node::await_leader(arena).await?.ids("voter").contains(&self.node);
-        node::end(arena, self.node);
+        let short =
+            ask::await_leader(arena, membership::LEADER).await?.ids("voter").contains(&self.node);
+        node::kill(arena, &[self.node]).await?;
         if short {
             membership::add(arena).await?;
         }
@@ -179,14 +204,17 @@ impl Fault for Damage {
 
     fn undo<'a>(&'a mut self, arena: &'a mut Arena) -> Task<'a, ()> {
         Box::pin(async move {
-            if !arena.cluster.ids().contains(&self.node) {
+            // A node that was not damaged is another's business, also where it does not run.
+            if !self.claimed {
                 return Ok(());
             }
+            let there = arena.cluster.ids().contains(&self.node);
             let latent = self.latent.as_ref().is_some_and(|path| path.exists());
             // Damage may be met later than at the start.
-            if self.refused || latent || !node::runs(arena, self.node) {
+            if there && (self.refused || latent || !node::runs(arena, self.node)) {
                 self.replace(arena).await?;
             }
+            self.release(arena);
             Ok(())
         })
     }
@@ -194,13 +222,13 @@ impl Fault for Damage {
 
 /// Waits until all nodes are ready, and all of them vote.
 async fn healthy(arena: &mut Arena, id: u64) -> Result<(), String> {
-    node::until!(HEALTHY, {
+    until!(HEALTHY, {
         let nodes = arena.cluster.ids();
         for id in &nodes {
             holds(node::runs(arena, *id), || format!("node {id} has exited"))?;
             arena.cluster.try_node_ready(*id).await?;
         }
-        let voters = node::leader(arena).await?.ids("voter");
+        let voters = ask::leader(arena).await?.ids("voter");
         let whole = voters == nodes && voters.len() >= NODES_MIN && voters.contains(&id);
         holds(whole, || format!("the voters are {voters:?}, the nodes {nodes:?}"))
     })
@@ -218,9 +246,9 @@ async fn age(
     let copies: Vec<_> =
         copies.filter_map(|file| Some((fs::read(&file.path).ok()?, file))).collect();
     if copies.iter().all(|(_, file)| file.sort != Sort::Log) && arena.rng.bool() {
-        node::end(arena, id);
-        node::start(arena, id);
-        node::until!(HEALTHY, arena.cluster.try_node_ready(id).await)?;
+        node::kill(arena, &[id]).await?;
+        node::start(arena, &[id]).await?;
+        ask::await_ready(arena, id, HEALTHY).await?;
     }
     let deadline = Instant::now() + AGE;
     loop {

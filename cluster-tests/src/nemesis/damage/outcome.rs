@@ -4,7 +4,8 @@ use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
-use super::super::{Arena, node};
+use crate::nemesis::until::until;
+use crate::nemesis::{Arena, node};
 use crate::wait::holds;
 
 /// How long a node may take until it is ready or has exited.
@@ -42,7 +43,7 @@ impl fmt::Display for Outcome {
 /// Watches a node that was just started until it has exited, or serves and has read everything that it
 /// holds: a damaged block may lie where nothing looks at it during the start.
 pub(super) async fn watch(arena: &mut Arena, id: u64, log_before: u64) -> Outcome {
-    let ready = node::until!(DECIDE, {
+    let ready = until!(DECIDE, {
         if !node::runs(arena, id) {
             return Ok(false);
         }
@@ -95,7 +96,7 @@ fn log_since(path: &Path, before: u64) -> String {
 
 /// Reads all keys of all buckets that this may read, from the node itself.
 async fn read_all(arena: &mut Arena, id: u64) -> Result<(), String> {
-    let digest = node::until!(READ, arena.cluster.try_digest(id).await)?;
+    let digest = until!(READ, arena.cluster.try_digest(id).await)?;
     for bucket in digest.buckets.iter().filter(|bucket| bucket.keys > 0) {
         let mut start = String::new();
         for _ in 0..PAGES_MAX {
@@ -117,7 +118,7 @@ async fn read_page(
     start: &str,
 ) -> Result<Option<String>, String> {
     let path = format!("/{bucket}/?values=true&format=json&limit={PAGE}&start={start}");
-    let reply = node::until!(READ, {
+    let reply = until!(READ, {
         holds(node::runs(arena, id), || "it exited while it was read".to_owned())?;
         let reply = arena.cluster.http.get(arena.cluster.at(id, &path)).send().await;
         let reply = reply.map_err(|failure| failure.reason)?;

@@ -11,8 +11,8 @@ use std::time::Duration;
 use nix::fcntl::{FallocateFlags, fallocate};
 
 use crate::lab::shell;
-use crate::nemesis::background::{Background, Stop};
-use crate::nemesis::{Arena, Evidence, Fault, Task, pick};
+use crate::nemesis::background::{self, Background, Stop};
+use crate::nemesis::{Arena, Evidence, Fault, Task, node};
 
 /// A disk that answers nothing for a time.
 pub(super) struct Stall {
@@ -36,16 +36,16 @@ impl fmt::Display for Stall {
 impl Fault for Stall {
     fn install<'a>(&'a mut self, arena: &'a mut Arena) -> Task<'a, Evidence> {
         Box::pin(async move {
-            let mount = pick::on_disk(arena, self.id, |disk| {
+            let mount = background::on_disk(arena, self.id, |disk| {
                 disk.claim()?;
                 Ok(disk.path().to_owned())
             })?;
-            let frozen = pick::command(fsfreeze("-f", &mount)).await;
+            let frozen = background::command(fsfreeze("-f", &mount)).await;
             // Whatever is seen: a disk that stays frozen could not even be unmounted.
             let (lasts, path) = (self.lasts, mount.clone());
             self.frozen = Some(Background::start(|stop| thaw(path, lasts, stop)));
             frozen?;
-            match pick::command(fsfreeze("-f", &mount)).await {
+            match background::command(fsfreeze("-f", &mount)).await {
                 Err(busy) if busy.contains("busy") => Ok("frozen: a second freeze is busy".into()),
                 other => Err(format!("a second freeze was not busy: {other:?}")),
             }
@@ -58,7 +58,7 @@ impl Fault for Stall {
             let thawed = frozen.end().await;
             arena.lab.disk(self.id)?.release();
             thawed?;
-            pick::start(arena, &[self.id]).await
+            node::start(arena, &[self.id]).await
         })
     }
 }
@@ -72,7 +72,7 @@ fn fsfreeze(option: &str, mount: &Path) -> Command {
 async fn thaw(mount: PathBuf, after: Duration, stop: Stop) -> Result<(), String> {
     // Over, or stopped: both end it.
     let _ = tokio::time::timeout(after, stop).await;
-    pick::command(fsfreeze("-u", &mount)).await.map(drop)
+    background::command(fsfreeze("-u", &mount)).await.map(drop)
 }
 
 /// A disk without a free block.
@@ -115,12 +115,12 @@ impl fmt::Display for Full {
 impl Fault for Full {
     fn install<'a>(&'a mut self, arena: &'a mut Arena) -> Task<'a, Evidence> {
         Box::pin(async move {
-            let filler = pick::on_disk(arena, self.id, |disk| {
+            let filler = background::on_disk(arena, self.id, |disk| {
                 disk.claim()?;
                 Ok(disk.path().join("filler"))
             })?;
             self.filler = Some(filler.clone());
-            let (size, written) = pick::blocking(move || Full::fill(&filler)).await?;
+            let (size, written) = background::blocking(move || Full::fill(&filler)).await?;
             match written {
                 Err(error) if error.kind() == ErrorKind::StorageFull => {
                     Ok(format!("{} MiB taken, a write: {error}", size >> 20))
@@ -136,7 +136,7 @@ impl Fault for Full {
             arena.lab.disk(self.id)?.release();
             let removed = fs::remove_file(&filler);
             removed.map_err(|e| format!("{}: {e}", filler.display()))?;
-            pick::start(arena, &[self.id]).await
+            node::start(arena, &[self.id]).await
         })
     }
 }
@@ -162,9 +162,9 @@ impl fmt::Display for ReadOnly {
 impl Fault for ReadOnly {
     fn install<'a>(&'a mut self, arena: &'a mut Arena) -> Task<'a, Evidence> {
         Box::pin(async move {
-            pick::on_disk(arena, self.id, |disk| disk.claim())?;
+            background::on_disk(arena, self.id, |disk| disk.claim())?;
             self.broken = true;
-            pick::on_disk(arena, self.id, |disk| {
+            background::on_disk(arena, self.id, |disk| {
                 disk.break_down()?;
                 match File::create(disk.path().join("probe")) {
                     Err(error) if error.kind() == ErrorKind::ReadOnlyFilesystem => {
@@ -181,14 +181,14 @@ impl Fault for ReadOnly {
             if !self.broken {
                 return Ok(());
             }
-            pick::kill(arena, &[self.id]).await?;
-            pick::on_disk(arena, self.id, |disk| {
+            node::kill(arena, &[self.id]).await?;
+            background::on_disk(arena, self.id, |disk| {
                 disk.repair()?;
                 disk.release();
                 Ok(())
             })?;
             self.broken = false;
-            pick::start(arena, &[self.id]).await
+            node::start(arena, &[self.id]).await
         })
     }
 }

@@ -17,7 +17,8 @@ use nix::unistd::Pid;
 use tempfile::NamedTempFile;
 
 use crate::lab::shell;
-use crate::nemesis::{Arena, Evidence, Fault, Task, pick};
+use crate::nemesis::until::until;
+use crate::nemesis::{Arena, Evidence, Fault, Task, node};
 use crate::wait::holds;
 
 /// How long attaching may take.
@@ -91,16 +92,16 @@ impl fmt::Display for Traced {
 impl Fault for Traced {
     fn install<'a>(&'a mut self, arena: &'a mut Arena) -> Task<'a, Evidence> {
         Box::pin(async move {
-            let pid = pick::pid(arena, self.id)?;
+            let pid = node::pid(arena, self.id)?;
             let tracer = self.tracer.insert(Tracer::attach(pid, self.injection)?);
-            pick::until(ATTACHED, || tracer.has(pid)).await?;
-            let met = pick::until(MET, || tracer.met(self.injection.mark())).await?;
+            until!(ATTACHED, tracer.has(pid))?;
+            let met = until!(MET, tracer.met(self.injection.mark()))?;
             if self.injection == Injection::FailOnce {
                 tracer.detach().await?;
             }
             let running = match self.injection {
                 Injection::Slow(_) => String::new(),
-                _ => match pick::until(EXITS, || has_exited(arena, self.id)).await {
+                _ => match node::ended(arena, self.id, EXITS).await {
                     Ok(status) => format!("; the node exited: {status}"),
                     Err(_) => "; the node runs on".to_owned(),
                 },
@@ -113,14 +114,9 @@ impl Fault for Traced {
         Box::pin(async move {
             let Some(mut tracer) = self.tracer.take() else { return Ok(()) };
             tracer.detach().await?;
-            pick::start(arena, &[self.id]).await
+            node::start(arena, &[self.id]).await
         })
     }
-}
-
-fn has_exited(arena: &mut Arena, id: u64) -> Result<String, String> {
-    let status = arena.cluster.process(id).exit_status();
-    status.map(|status| status.to_string()).ok_or_else(|| "it runs".to_owned())
 }
 
 /// `strace`, attached to all threads of a process.
@@ -150,7 +146,7 @@ impl Tracer {
         if let Ok(Some(status)) = self.child.try_wait() {
             return Err(format!("strace ended: {status}"));
         }
-        let tracer = pick::tracer(pid);
+        let tracer = node::tracer(pid);
         holds(tracer == Some(self.child.id()), || format!("the tracer of {pid} is {tracer:?}"))
     }
 
@@ -169,11 +165,13 @@ impl Tracer {
         }
         let number = i32::try_from(self.child.id()).map_err(|e| e.to_string())?;
         kill(Pid::from_raw(number), Signal::SIGINT).map_err(|e| format!("strace: {e}"))?;
-        pick::until(DETACHED, || match self.child.try_wait() {
-            Ok(Some(_)) => Ok(()),
-            _ => Err(format!("strace does not detach within {DETACHED:?}")),
-        })
-        .await
+        until!(
+            DETACHED,
+            match self.child.try_wait() {
+                Ok(Some(_)) => Ok(()),
+                _ => Err(format!("strace does not detach within {DETACHED:?}")),
+            }
+        )
     }
 }
 

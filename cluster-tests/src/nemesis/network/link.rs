@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::probe::{self, End};
 use crate::lab::{Network, shell};
-use crate::nemesis::background::{Background, Stop};
-use crate::nemesis::{Arena, Evidence, Fault, Task, pick};
+use crate::nemesis::background::{self, Background, Stop};
+use crate::nemesis::{Arena, Evidence, Fault, Task};
 
 /// A beat of a flapping link: how long it is down, how long up.
 #[derive(Clone, Copy, Debug)]
@@ -82,7 +82,7 @@ async fn flap(id: u64, beats: Vec<Beat>, mut stop: Stop) -> Result<(), String> {
 }
 
 async fn set(id: u64, state: &str) -> Result<(), String> {
-    pick::command(shell(&format!("ip link set v{id} {state}"))).await.map(drop)
+    background::command(shell(&format!("ip link set v{id} {state}"))).await.map(drop)
 }
 
 /// A link that carries little of what the node sends.
@@ -110,12 +110,12 @@ impl Fault for SlowLink {
             let rate = format!("rate {}kbit burst 2kb latency 400ms", self.kbit);
             // Refused where another fault has slowed it: that one's would be undone with ours.
             let line = format!("tc qdisc add dev eth0 root tbf {rate}");
-            pick::command(Network::inside(self.id, &line)).await?;
+            background::command(Network::inside(self.id, &line)).await?;
             self.there = true;
             let options = "-c 20 -i 0.002 -s 1400 -W 2";
             let pings = probe::ping(End::Harness, End::Node(self.id), options).await?;
             let shown =
-                pick::command(Network::inside(self.id, "tc -s qdisc show dev eth0")).await?;
+                background::command(Network::inside(self.id, "tc -s qdisc show dev eth0")).await?;
             let held = number_after(&shown, "overlimits");
             if held == 0 {
                 return Err(format!("nothing was held back: {shown}"));
@@ -130,7 +130,7 @@ impl Fault for SlowLink {
     fn undo<'a>(&'a mut self, _arena: &'a mut Arena) -> Task<'a, ()> {
         Box::pin(async move {
             if self.there {
-                pick::command(Network::inside(self.id, "tc qdisc del dev eth0 root")).await?;
+                background::command(Network::inside(self.id, "tc qdisc del dev eth0 root")).await?;
                 self.there = false;
             }
             Ok(())

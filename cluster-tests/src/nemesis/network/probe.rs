@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use crate::lab::{HARNESS, Network, shell};
-use crate::nemesis::pick;
+use crate::nemesis::background;
 
 /// How long a connection may take. A lost SYN is sent again after a second.
 const CONNECT: Duration = Duration::from_millis(1500);
@@ -50,7 +50,7 @@ pub(in crate::nemesis) async fn ping(from: End, to: End, options: &str) -> Resul
         End::Harness => shell(&line),
     };
     // Its status says whether an answer came: no error of ours.
-    let output = pick::blocking(move || command.output().map_err(|e| e.to_string())).await?;
+    let output = background::blocking(move || command.output().map_err(|e| e.to_string())).await?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     parse(&text)
         .ok_or_else(|| format!("{line}: {text} {}", String::from_utf8_lossy(&output.stderr).trim()))
@@ -109,7 +109,7 @@ pub(super) async fn connect(
     let attempt = move || {
         Ok(TcpStream::connect_timeout(&address, CONNECT).map(drop).map_err(|error| error.kind()))
     };
-    pick::blocking(move || match from {
+    background::blocking(move || match from {
         End::Node(id) => Network::within(id, attempt),
         End::Harness => attempt(),
     })
