@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use axum::serve::ListenerExt;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -98,6 +99,8 @@ impl Node {
         // Appends are small and wait for their answers: Nagle would add 40 ms.
         let listener = listener.tap_io(|stream| {
             let _ = stream.set_nodelay(true);
+            // A peer that is cut off says no goodbye, and what it began would stay open for ever.
+            let _ = SockRef::from(&*stream).set_tcp_keepalive(&keep_alive());
         });
         let routes = raft_routes.merge(peer::routes(self.clone()));
         tokio::spawn(axum::serve(listener, routes).into_future());
@@ -199,6 +202,12 @@ impl Node {
             .await
             .map_err(|e| Error::Internal(format!("flushing the state: {e}")))?
     }
+}
+
+/// After this, a peer that does not answer is gone.
+fn keep_alive() -> TcpKeepalive {
+    let second = Duration::from_secs(1);
+    TcpKeepalive::new().with_time(5 * second).with_interval(2 * second).with_retries(3)
 }
 
 /// The directory's identity; makes one where the directory is new.

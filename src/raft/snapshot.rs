@@ -8,6 +8,7 @@ use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
@@ -24,6 +25,9 @@ use crate::storage::Checkpoint;
 const CHUNK_BYTES: usize = 256 << 10;
 /// Chunks read ahead of the network.
 const READ_AHEAD: usize = 8;
+/// How long a sender may be silent. It sends as fast as it can read: then it is gone, though its connection
+/// may not know that.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
 /// Files that one snapshot may have.
 const FILES_MAX: usize = 100_000;
 
@@ -89,11 +93,22 @@ pub(super) struct Receiver {
     count: AtomicU64,
     /// One at a time: another would double the disk that is needed.
     busy: tokio::sync::Mutex<()>,
+    silence_max: Duration,
 }
 
 impl Receiver {
     pub(super) fn new(incoming: PathBuf) -> Self {
-        Receiver { incoming, count: AtomicU64::new(0), busy: tokio::sync::Mutex::default() }
+        let (count, busy, silence_max) = (AtomicU64::new(0), Default::default(), SILENCE_MAX);
+        Receiver { incoming, count, busy, silence_max }
+    }
+
+    /// The next part, unless the sender has gone.
+    async fn next(
+        &self,
+        parts: &mut (impl Stream<Item = Result<Part>> + Unpin),
+    ) -> Result<Option<Part>> {
+        let silent = |_| Error::Io("the sender of the snapshot is silent".to_owned());
+        tokio::time::timeout(self.silence_max, parts.next()).await.map_err(silent)?.transpose()
     }
 
     /// Receives and verifies one snapshot.
@@ -103,7 +118,7 @@ impl Receiver {
     ) -> Result<(Vote, Snapshot<Arc<Checkpoint>>)> {
         let busy = |_| Error::Overloaded("another snapshot is being received".to_owned());
         let _busy = self.busy.try_lock().map_err(busy)?;
-        let Some(Part::Header { vote, meta }) = parts.next().await.transpose()? else {
+        let Some(Part::Header { vote, meta }) = self.next(&mut parts).await? else {
             return Err(Error::corrupt("snapshot", "no header"));
         };
         let meta = SnapshotMeta::try_from(meta)?;
@@ -114,7 +129,7 @@ impl Receiver {
         let checkpoint = Checkpoint::adopt(directory);
         let mut files = Files { directory: checkpoint.path().to_owned(), current: None, count: 0 };
         loop {
-            match parts.next().await.transpose()? {
+            match self.next(&mut parts).await? {
                 // A sync of a large file takes seconds, in which other tasks must go on.
                 Some(Part::File { name, bytes }) => {
                     tokio::task::block_in_place(|| files.begin(&name, bytes))?;
@@ -188,5 +203,30 @@ impl Files {
             return Err(Error::corrupt("snapshot", detail));
         }
         Ok(File::open(&self.directory)?.sync_all()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::stream;
+
+    use super::*;
+
+    /// A connection that is cut off ends no body that is read from it. The receiver waited for such a sender
+    /// for ever, refused every other snapshot meanwhile, and its node never caught up. Found by a
+    /// campaign that resets connections.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn silent_sender_does_not_keep_others_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let silence_max = Duration::from_millis(50);
+        let receiver = Receiver { silence_max, ..Receiver::new(dir.path().to_owned()) };
+        let vote = Vote::new_committed(1, 1);
+        let header = || Part::Header { vote: vote.into(), meta: (&SnapshotMeta::default()).into() };
+        for _ in 0..2 {
+            let parts = stream::iter([Ok(header())]).chain(stream::pending());
+            let refused = receiver.receive(Box::pin(parts)).await.map(drop);
+            assert!(matches!(&refused, Err(Error::Io(_))), "{refused:?}");
+            assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "its files are gone");
+        }
     }
 }

@@ -22,7 +22,7 @@ const START: Duration = Duration::from_secs(40);
 /// How long nothing happens at first.
 const FIRST: Duration = Duration::from_secs(2);
 /// How long installing one fault may take: others may be in its way.
-const INSTALL: Duration = Duration::from_secs(20);
+const INSTALL: Duration = Duration::from_secs(30);
 /// How long undoing one may take.
 const UNDO: Duration = Duration::from_secs(40);
 /// How long a cluster may take to heal once every fault is undone. It counts as a trouble beyond.

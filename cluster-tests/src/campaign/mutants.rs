@@ -48,7 +48,7 @@ const PREY: &[Prey] = &[
     ("skip-corrupt", "set append", "flip-log kill-all", "set durability replicas append certificate"),
     ("list-stops-early", "list", "", "certificate"),
     ("error-not-confirmed", "register lock", "partition-leader pause-leader", "linearizable certificate lock"),
-    ("lying-fsync", "set append list", "power-all", "set durability append serializable certificate"),
+    ("lying-fsync", "set append list", "power-all", "set durability append serializable certificate start"),
 ];
 
 /// Gives a node the bug.
@@ -141,15 +141,19 @@ fn among(words: &str, word: &str) -> bool {
     words.split(' ').any(|other| other == word)
 }
 
-/// The checker that found it, one of those that should; or a node that panicked over it.
+/// The checker that found it, one of those that should; or a node that panicked over it, or, where that is
+/// what it should do (`start`), refused to start on what was left.
 fn catcher((_, _, _, checkers): &Prey, run: &Run) -> Option<String> {
     let found = run.verdicts.iter().find(|verdict| {
         matches!(verdict.finding, Finding::Violated { .. }) && among(checkers, &verdict.checker)
     });
-    let panicked = run.troubles.iter().any(|trouble| trouble.contains(" panicked: "));
+    let trouble = |words: &str| run.troubles.iter().any(|trouble| trouble.contains(words));
+    let panicked = trouble(" panicked: ");
+    let refused = among(checkers, "start") && trouble(" had ended by itself");
     found
         .map(|verdict| format!("{} ({})", verdict.checker, verdict.workload))
         .or_else(|| panicked.then(|| "a panic of the node".to_owned()))
+        .or_else(|| refused.then(|| "nodes that refuse to start".to_owned()))
 }
 
 #[cfg(test)]

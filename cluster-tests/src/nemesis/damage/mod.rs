@@ -131,6 +131,8 @@ impl Damage {
         node::launch(arena, self.node);
         // Where nothing was done it runs again, and that is all.
         let done = done?;
+        // Until it has shown otherwise, should nobody wait for that.
+        self.refused = true;
         let outcome = outcome::watch(arena, self.node, log_before).await;
         self.refused = matches!(outcome, Outcome::Refused(_));
         Ok(format!("{outcome}; node {}; {done}", self.node))

@@ -9,7 +9,7 @@ use crate::nemesis::{Arena, node};
 use crate::wait::holds;
 
 /// How long a node may take until it is ready or has exited.
-const DECIDE: Duration = Duration::from_secs(30);
+const DECIDE: Duration = Duration::from_secs(12);
 /// How long a read may be refused because nobody leads.
 const READ: Duration = Duration::from_secs(10);
 /// Keys of a page when everything is read.

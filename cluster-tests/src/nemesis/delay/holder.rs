@@ -176,7 +176,11 @@ fn hold(mut queue: Queue, number: u16, mut held: Held, stop: &AtomicBool) -> Res
         }
         while let Some(mut packet) = held.next(all) {
             packet.set_verdict(Verdict::Accept);
-            queue.verdict(packet).map_err(complain)?;
+            match queue.verdict(packet) {
+                // Dropped by the kernel meanwhile, as above.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                done => done.map_err(complain)?,
+            }
         }
         if all {
             return queue.unbind(number).map_err(complain);
