@@ -1,4 +1,4 @@
-//! Replicas: at the end all nodes hold the same rows, and at the same applied index they say the same digest.
+//! Replicas: at the end all nodes, be it one, hold the same rows, and at the same applied index they say the same digest.
 //!
 //! The rows are compared as well as the digests: a digest that lies is a bug like any other.
 
@@ -8,10 +8,8 @@ use super::{Judged, Objection, unknown, violated};
 use crate::history::{Dump, Operation};
 
 pub(super) fn check(operations: &[Operation], dumps: &[Dump]) -> Judged {
-    let asked: BTreeSet<u64> = operations.iter().map(|op| op.node).collect();
-    if dumps.is_empty() || (dumps.len() == 1 && asked.len() > 1) {
-        let count = dumps.len();
-        return Err(unknown(format!("{count} nodes were read at the end: nothing to compare")));
+    if dumps.is_empty() {
+        return Err(unknown("no node was read at the end: nothing to compare"));
     }
     let mut digests: HashMap<u64, &Dump> = HashMap::new();
     let mut first = None;
