@@ -9,8 +9,6 @@ use cluster_tests::campaign::{self, Orders, Trial};
 use cluster_tests::lab::{self, Isolation};
 use cluster_tests::{nemesis, workload};
 
-/// Where clusters live where nobody says.
-const SCRATCH: &str = "/tmp/kvdb-jepsen";
 
 /// Breaks clusters of kvdb in every way it knows, and judges what their clients saw.
 ///
@@ -64,7 +62,7 @@ struct RunArgs {
     #[arg(long, default_value_t = 10)]
     minutes: u64,
     /// End after this many histories.
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     histories: Option<u64>,
     /// Kinds of faults, separated by commas; all where none is named (`jepsen list`).
     #[arg(long, value_delimiter = ',')]
@@ -73,7 +71,7 @@ struct RunArgs {
     #[arg(long, value_delimiter = ',')]
     workloads: Vec<String>,
     /// Nodes of every cluster; where it is not said, mostly 3, sometimes 5 or 1.
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=9))]
     nodes: Option<u64>,
     #[command(flatten)]
     common: Common,
@@ -85,7 +83,7 @@ struct FaultsArgs {
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Nodes of the cluster.
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=9))]
     nodes: u64,
     /// How often each kind is tried; with --together, how many rounds.
     #[arg(long, default_value_t = 1)]
@@ -100,7 +98,7 @@ struct FaultsArgs {
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Where the cluster lives while it does; it stays where something failed.
-    #[arg(long, default_value = SCRATCH)]
+    #[arg(long, default_value_os_t = scratch())]
     scratch: PathBuf,
 }
 
@@ -116,11 +114,16 @@ struct Common {
     #[arg(long, default_value_t = 400.0)]
     rate: f64,
     /// Where reports go.
-    #[arg(long, default_value = "target/jepsen")]
+    #[arg(long, default_value = ".kvdb/jepsen")]
     reports: PathBuf,
     /// Where clusters live while they do; those of failed histories stay.
-    #[arg(long, default_value = SCRATCH)]
+    #[arg(long, default_value_os_t = scratch())]
     scratch: PathBuf,
+}
+
+/// A directory that no other harness has at the same time.
+fn scratch() -> PathBuf {
+    std::env::temp_dir().join(format!("kvdb-jepsen-{}", lab::own_name()))
 }
 
 fn main() -> ExitCode {
@@ -136,6 +139,9 @@ fn main() -> ExitCode {
             Ok(trial) => in_the_lab(async |isolation: &Isolation| faults(&trial, isolation).await),
             Err(mistake) => wrong(&mistake),
         },
+        Command::Mutants { only, .. } if !only.iter().all(|name| campaign::is_known(name)) => {
+            wrong("no such mutant: docs/testing.md lists them")
+        }
         Command::Mutants { only, minutes, common } => {
             let orders = common.orders(Duration::ZERO);
             let limit = Duration::from_secs(minutes * 60);
@@ -152,11 +158,11 @@ fn wrong(mistake: &str) -> ExitCode {
 }
 
 fn list() -> ExitCode {
-    campaign::say("workloads:");
-    workload::NAMES.iter().for_each(|name| campaign::say(&format!("  {name}")));
-    campaign::say("faults:");
+    campaign::tell("workloads:");
+    workload::NAMES.iter().for_each(|name| campaign::tell(&format!("  {name}")));
+    campaign::tell("faults:");
     for kind in nemesis::kinds() {
-        campaign::say(&format!("  {:24} {}", kind.name, kind.about));
+        campaign::tell(&format!("  {:24} {}", kind.name, kind.about));
     }
     ExitCode::SUCCESS
 }
@@ -164,7 +170,7 @@ fn list() -> ExitCode {
 fn check(dir: &std::path::Path) -> ExitCode {
     match campaign::judge_again(dir) {
         Ok(summary) => {
-            campaign::say(&summary.headline());
+            campaign::tell(&summary.headline());
             passed(summary.passed())
         }
         Err(error) => wrong(&format!("{}: {error}", dir.display())),
@@ -189,15 +195,22 @@ fn in_the_lab(work: impl AsyncFnOnce(&Isolation) -> ExitCode) -> ExitCode {
     runtime.block_on(async {
         tokio::select! {
             code = work(&isolation) => code,
-            _ = tokio::signal::ctrl_c() => ExitCode::from(130),
+            _ = tokio::signal::ctrl_c() => {
+                lab::let_go();
+                campaign::say("interrupted; what was judged so far is in the report");
+                ExitCode::from(130)
+            }
         }
     })
 }
 
 async fn run(orders: &Orders, isolation: &Isolation) -> ExitCode {
+    if orders.kinds.iter().all(|kind| isolation.has(kind.needs).is_err()) {
+        return wrong("this machine can do none of these faults");
+    }
     match campaign::campaign(orders, isolation).await {
         Ok(totals) => {
-            campaign::say(&totals.to_string());
+            campaign::tell(&totals.to_string());
             passed(totals.passed())
         }
         Err(error) => wrong(&format!("the report cannot be written: {error}")),
@@ -206,7 +219,7 @@ async fn run(orders: &Orders, isolation: &Isolation) -> ExitCode {
 
 async fn faults(trial: &Trial, isolation: &Isolation) -> ExitCode {
     let tried = campaign::try_faults(trial, isolation).await;
-    campaign::say(&tried.to_string());
+    campaign::tell(&tried.to_string());
     passed(tried.passed())
 }
 
@@ -218,7 +231,7 @@ async fn mutants(
 ) -> ExitCode {
     let hunts = campaign::hunt(orders, isolation, only, limit).await;
     let caught = hunts.iter().filter(|hunt| hunt.caught_by.is_some()).count();
-    campaign::say(&format!("mutants {}, caught {caught}", hunts.len()));
+    campaign::tell(&format!("mutants {}, caught {caught}", hunts.len()));
     passed(caught == hunts.len() && caught > 0)
 }
 

@@ -120,11 +120,14 @@ fn blank(plan: &Plan, isolation: &Isolation) -> Run {
 /// The command that does it again, as far as a schedule can.
 fn replay(plan: &Plan) -> String {
     let names: Vec<&str> = plan.kinds.iter().map(|kind| kind.name).collect();
+    let all = names.len() == nemesis::kinds().len();
+    let faults = if all { String::new() } else { format!(" FAULTS={}", names.join(",")) };
     format!(
-        "make jepsen SEED={} HISTORIES=1 WORKLOADS={} FAULTS={}",
+        "make jepsen SEED={} HISTORIES=1 NODES={} SECONDS={} WORKLOADS={}{faults}",
         plan.seed,
+        plan.nodes,
+        plan.time.as_secs(),
         plan.workloads.join(","),
-        names.join(",")
     )
 }
 

@@ -14,6 +14,9 @@ const LEADER: Duration = Duration::from_secs(30);
 /// How long one change may take.
 const CHANGE: Duration = Duration::from_secs(25);
 
+/// What is said of a member that the leader says it has removed, and has not.
+pub(super) const STALE: &str = "was removed, and is still a member";
+
 /// Ends nodes that are no members, and removes members that have no node.
 pub(super) async fn reconcile(arena: &mut Arena) {
     let told = wait::try_until(LEADER, async || leader(arena).await).await;
@@ -29,6 +32,8 @@ pub(super) async fn reconcile(arena: &mut Arena) {
     for id in members.iter().filter(|id| !nodes.contains(id)) {
         if let Err(why) = remove(arena, status.node_id, *id).await {
             arena.troubles.push(format!("member {id}, which has no node, was not removed: {why}"));
+        } else if leader(arena).await.is_ok_and(|now| now.members.iter().any(|m| m.id == *id)) {
+            arena.troubles.push(format!("member {id} {STALE}"));
         }
     }
 }

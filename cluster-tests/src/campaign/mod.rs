@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 pub use history::{Plan, run};
-pub use mutants::{Hunt, hunt};
+pub use mutants::{Hunt, hunt, is_known};
 pub use trial::{Trial, Tried, try_faults};
 
 use crate::lab::Isolation;
@@ -54,6 +54,11 @@ pub struct Orders {
 /// Runs histories until the time is over, and says after each what it found.
 pub async fn campaign(orders: &Orders, isolation: &Isolation) -> std::io::Result<Totals> {
     let began = Instant::now();
+    let lacking = |kind: &&&Kind| isolation.has(kind.needs).is_err();
+    let skipped: Vec<&str> = orders.kinds.iter().filter(lacking).map(|kind| kind.name).collect();
+    if !skipped.is_empty() {
+        say(&format!("skipped, this machine cannot do them: {}", skipped.join(", ")));
+    }
     let mut summaries: Vec<Summary> = Vec::new();
     for number in 0..HISTORIES_MAX {
         let plan = swarm::plan(orders, number);
@@ -68,12 +73,19 @@ pub async fn campaign(orders: &Orders, isolation: &Isolation) -> std::io::Result
             "         {headline}: {operations} operations, {faults} faults; {}",
             page.display()
         ));
+        if let Some(first) = summary.unknown.first() {
+            let first: String =
+                first.lines().next().unwrap_or_default().chars().take(160).collect();
+            say(&format!("         first: {first}"));
+        }
         summaries.push(summary);
         report::write_index(&orders.reports, &summaries)?;
         if began.elapsed() >= orders.time || orders.histories == Some(number + 1) {
             break;
         }
     }
+    // Empty where every history was clean.
+    let _ = std::fs::remove_dir(&orders.scratch);
     say(&damages(&summaries));
     Ok(Totals::of(&summaries))
 }
@@ -93,6 +105,12 @@ pub fn judge_again(dir: &Path) -> std::io::Result<Summary> {
     run.verdicts = crate::check::judge(&run.operations, &run.dumps);
     report::write_run(dir.parent().unwrap_or(dir), &run)?;
     Ok(Summary::of(&run))
+}
+
+/// Prints a line that was asked for.
+pub fn tell(line: &str) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 /// Prints a line of progress.

@@ -9,6 +9,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use super::history::{self, Plan};
+use super::members::STALE;
 use super::{Orders, say, swarm};
 use crate::history::{Finding, Run};
 use crate::lab::{Isolation, Place};
@@ -45,6 +46,7 @@ const PREY: &[Prey] = &[
     ("nondeterministic-apply", "set register", "", "replicas"),
     ("lying-digest", "set register", "", "replicas"),
     ("lost-delete", "register list", "", "linearizable certificate replicas"),
+    ("membership-stale", "counter", "shrink replace", "members"),
     ("skip-corrupt", "set append", "flip-log kill-all", "set durability replicas append certificate"),
     ("list-stops-early", "list", "", "certificate"),
     ("error-not-confirmed", "register lock", "partition-leader pause-leader", "linearizable certificate lock"),
@@ -83,6 +85,12 @@ impl fmt::Display for Hunt {
             None => write!(f, "{mutant:24} NOT CAUGHT in {histories} histories, {took:.0?}"),
         }
     }
+}
+
+/// Whether there is such a mutant.
+#[must_use]
+pub fn is_known(name: &str) -> bool {
+    PREY.iter().any(|prey| prey.0 == name)
 }
 
 /// Hunts each mutant named, or all, for at most `limit` each.
@@ -153,6 +161,7 @@ fn catcher((_, _, _, checkers): &Prey, run: &Run) -> Option<String> {
     found
         .map(|verdict| format!("{} ({})", verdict.checker, verdict.workload))
         .or_else(|| panicked.then(|| "a panic of the node".to_owned()))
+        .or_else(|| trouble(STALE).then(|| "members".to_owned()))
         .or_else(|| refused.then(|| "nodes that refuse to start".to_owned()))
 }
 
@@ -160,6 +169,23 @@ fn catcher((_, _, _, checkers): &Prey, run: &Run) -> Option<String> {
 mod tests {
     use super::*;
     use crate::workload;
+
+    /// The product's table, what is hunted, and what is documented.
+    #[test]
+    fn every_mutant_is_hunted_and_documented() {
+        let checkout = crate::scenario::Scenario::checkout();
+        let read = |path| std::fs::read_to_string(checkout.join(path)).unwrap();
+        let (source, docs) = (read("src/mutant.rs"), read("docs/testing.md"));
+        let arm =
+            |line: &str| Some(line.trim().split_once(" = \"")?.1.strip_suffix("\",")?.to_owned());
+        let planted: Vec<String> = source.lines().filter_map(arm).collect();
+        assert!(planted.len() > 20, "{planted:?}");
+        for mutant in planted.iter().map(String::as_str).chain([LYING_FSYNC]) {
+            assert!(PREY.iter().any(|prey| prey.0 == mutant), "`{mutant}` is not hunted");
+            assert!(docs.contains(&format!("| `{mutant}` |")), "`{mutant}` is not documented");
+        }
+        assert_eq!(PREY.len(), planted.len() + 1, "one is hunted that is not planted");
+    }
 
     #[test]
     fn what_is_hunted_with_exists() {

@@ -15,10 +15,13 @@ pub(super) fn plan(orders: &Orders, number: u64) -> Plan {
     let seed = orders.seed.wrapping_add(number);
     // Another stream than the schedule's, which begins with the same seed.
     let mut rng = fastrand::Rng::with_seed(seed ^ 0x5eed);
+    // These first: they are the same whatever workloads there are to choose from.
+    let (drawn, flags) = (rng.choice(NODES).unwrap_or(3), knobs(&mut rng));
     let mut workloads = orders.workloads.clone();
-    rng.shuffle(&mut workloads);
-    workloads.truncate(WORKLOADS);
-    let drawn = rng.choice(NODES).unwrap_or(3);
+    if workloads.len() > WORKLOADS {
+        rng.shuffle(&mut workloads);
+        workloads.truncate(WORKLOADS);
+    }
     Plan {
         name: format!("{:03}-seed-{seed}", number + 1),
         seed,
@@ -28,7 +31,7 @@ pub(super) fn plan(orders: &Orders, number: u64) -> Plan {
         clients: CLIENTS,
         rate: orders.rate,
         kinds: orders.kinds.clone(),
-        flags: knobs(&mut rng),
+        flags,
         mutant: None,
     }
 }

@@ -3,7 +3,7 @@
 //! A lab is a private world of the machine: mount, network and process namespaces of its own, which
 //! [`enter`] makes by starting this program again under `unshare`. When the harness ends, however it
 //! ends, the kernel takes the world down: processes, mounts, loop devices, addresses. Nothing has to be
-//! swept up after a crash, and nothing of it can reach the machine's own network.
+//! swept up after a crash (but a disk that is frozen when the harness is killed: see [`let_go`]), and nothing of it can reach the machine's own network.
 //!
 //! Where root or the kernel does not allow that, nodes are plain processes on loopback. Faults that need
 //! more are then not done, and the report says so.
@@ -23,7 +23,7 @@ use crate::nemesis::Needs;
 pub use clock::{Clock, Offset};
 pub use disk::Disk;
 pub use net::{CLIENT_PORT, Filter, HARNESS, Network, PEER_PORT};
-pub use world::{Isolation, enter};
+pub use world::{Isolation, enter, let_go, own_name};
 
 /// Where a node is, and what its process is started with.
 #[derive(Clone, Debug)]
@@ -84,16 +84,10 @@ impl Lab {
 
     /// Whether the machine has what a fault needs, or what it lacks.
     pub fn has(&self, needs: Needs) -> Result<(), String> {
-        match needs {
-            Needs::Processes => Ok(()),
-            Needs::Namespaces | Needs::Disks => match &self.isolation {
-                Isolation::Namespaces => Ok(()),
-                Isolation::Plain(why) => Err(format!("nodes are plain processes: {why}")),
-            },
-            Needs::Tracing => world::program("strace"),
-            Needs::Clock if self.clock.is_some() => Ok(()),
-            Needs::Clock => Err("the clock's shim cannot be compiled: install a C compiler".into()),
+        if needs == Needs::Clock && self.clock.is_none() {
+            return Err("the clock's shim cannot be compiled: install a C compiler".to_owned());
         }
+        self.isolation.has(needs)
     }
 
     /// Makes the ground for a node: its namespace, its disk, its clock.

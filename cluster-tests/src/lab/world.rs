@@ -6,6 +6,7 @@ use std::process::{Command, ExitCode};
 use nix::unistd::Uid;
 
 use super::{run, shell};
+use crate::nemesis::Needs;
 
 /// Says to the program that it is in the world already.
 const INSIDE: &str = "KVDB_LAB";
@@ -25,6 +26,39 @@ impl fmt::Display for Isolation {
             Isolation::Namespaces => f.write_str("namespaces, a disk each"),
             Isolation::Plain(why) => write!(f, "plain processes: {why}"),
         }
+    }
+}
+
+impl Isolation {
+    /// Whether the machine has what a fault needs, or what it lacks.
+    pub fn has(&self, needs: Needs) -> Result<(), String> {
+        match (needs, self) {
+            (Needs::Processes, _) | (Needs::Namespaces | Needs::Disks, Isolation::Namespaces) => {
+                Ok(())
+            }
+            (Needs::Namespaces | Needs::Disks, Isolation::Plain(why)) => {
+                Err(format!("nodes are plain processes: {why}"))
+            }
+            (Needs::Tracing, _) => program("strace"),
+            (Needs::Clock, _) => program("cc"),
+        }
+    }
+}
+
+/// Something that two harnesses at the same time do not share: the process id of the one that a person
+/// started, which inside is not to be seen.
+#[must_use]
+pub fn own_name() -> String {
+    std::env::var(INSIDE).unwrap_or_else(|_| std::process::id().to_string())
+}
+
+/// Lets go what would keep the world from going down: a disk that is frozen holds its processes for ever.
+pub fn let_go() {
+    let mounts = std::fs::read_to_string("/proc/mounts").unwrap_or_default();
+    let disks = mounts.lines().filter(|line| line.starts_with("/dev/loop"));
+    for mount in disks.filter_map(|line| line.split(' ').nth(1)) {
+        // Most are not frozen, which is an error.
+        let _ = run(shell("fsfreeze -u").arg(mount));
     }
 }
 
@@ -79,7 +113,8 @@ fn unshare() -> Command {
 
 fn start_inside() -> ExitCode {
     let itself = std::env::current_exe().expect("a process knows its executable");
-    let status = unshare().arg(itself).args(std::env::args_os().skip(1)).env(INSIDE, "1").status();
+    let status =
+        unshare().arg(itself).args(std::env::args_os().skip(1)).env(INSIDE, own_name()).status();
     let code = status.ok().and_then(|status| status.code()).unwrap_or(1);
     u8::try_from(code).map_or(ExitCode::FAILURE, ExitCode::from)
 }

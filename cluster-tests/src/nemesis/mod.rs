@@ -126,7 +126,10 @@ pub fn named(names: &[String]) -> Result<Vec<&'static Kind>, String> {
     }
     let find = |name: &String| {
         let found = all.iter().copied().find(|kind| kind.name == name);
-        found.ok_or_else(|| format!("no fault `{name}`: `jepsen list` names them"))
+        found.ok_or_else(|| {
+            let names: Vec<&str> = all.iter().map(|kind| kind.name).collect();
+            format!("no fault `{name}`; there are {}", names.join(", "))
+        })
     };
     names.iter().map(find).collect()
 }
