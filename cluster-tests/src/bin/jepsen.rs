@@ -9,7 +9,6 @@ use cluster_tests::campaign::{self, Orders, Trial};
 use cluster_tests::lab::{self, Isolation};
 use cluster_tests::{nemesis, workload};
 
-
 /// Breaks clusters of kvdb in every way it knows, and judges what their clients saw.
 ///
 /// The last line tells: `operations N, faults N of N kinds, violations N, unknown N`. The exit status is 0

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::process::{Command, ExitCode};
+use std::time::Duration;
 
 use nix::unistd::Uid;
 
@@ -10,6 +11,8 @@ use crate::nemesis::Needs;
 
 /// Says to the program that it is in the world already.
 const INSIDE: &str = "KVDB_LAB";
+/// Rounds of [`let_go`].
+const LET_GO: usize = 5;
 
 /// How nodes are kept apart.
 #[derive(Clone, Debug)]
@@ -53,7 +56,16 @@ pub fn own_name() -> String {
 }
 
 /// Lets go what would keep the world from going down: a disk that is frozen holds its processes for ever.
+///
+/// More than once, since a freeze may just be under way.
 pub fn let_go() {
+    for _ in 0..LET_GO {
+        thaw_all();
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+fn thaw_all() {
     let mounts = std::fs::read_to_string("/proc/mounts").unwrap_or_default();
     let disks = mounts.lines().filter(|line| line.starts_with("/dev/loop"));
     for mount in disks.filter_map(|line| line.split(' ').nth(1)) {
