@@ -295,6 +295,25 @@ fn module_dir(path: &str, is_root: bool) -> String {
 }
 
 #[test]
+fn links_of_documents_lead_somewhere() {
+    let mut failures = Vec::new();
+    for under in ["README.md", "docs"] {
+        for document in sources::read(&Scenario::checkout(), under, &[".md"]) {
+            let path = Scenario::checkout().join(&document.path);
+            let dir = path.parent().unwrap();
+            let links = document.text.split("](").skip(1).filter_map(|rest| rest.split_once(')'));
+            for (link, _) in links {
+                let file = link.split('#').next().unwrap();
+                if !link.contains("://") && !file.is_empty() && !dir.join(file).exists() {
+                    failures.push(format!("{}: nothing is at `{link}`", document.path));
+                }
+            }
+        }
+    }
+    assert_none(&failures);
+}
+
+#[test]
 fn no_path_of_one_machine() {
     let mut failures = Vec::new();
     for under in TEXTS {
