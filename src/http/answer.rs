@@ -225,8 +225,17 @@ pub(super) fn from_failure(
     response
 }
 
+/// An error as clients may read it: what failed within has paths of this machine in it, and goes to the log.
+fn told(error: &Error) -> String {
+    match error {
+        Error::Corrupt { what, .. } => format!("corrupt {what} on this node: ask another"),
+        Error::Io(_) | Error::Internal(_) => "this node failed: its log says why".to_owned(),
+        other => other.to_string(),
+    }
+}
+
 fn error_body(call: &Call, error: &Error, code: ErrorCode) -> Response {
-    let message = error.to_string().replace(['\n', '\r'], " ");
+    let message = told(error).replace(['\n', '\r'], " ");
     let traceback = match error {
         Error::Script { traceback, .. } => traceback.clone(),
         _ => None,

@@ -140,8 +140,12 @@ impl Node {
     /// has lost, and a damaged leader would fail the same calls for ever. No other corruption does: a
     /// row that nobody can decode is on every node, and bytes of a peer are not this node's.
     pub fn heed(&self, error: &Error) {
-        if matches!(error, Error::Corrupt { what: DAMAGED, .. }) {
-            self.fail(&error.to_string());
+        match error {
+            Error::Corrupt { what: DAMAGED, .. } => self.fail(&error.to_string()),
+            Error::Corrupt { .. } | Error::Io(_) | Error::Internal(_) => {
+                tracing::error!(%error, "a call failed");
+            }
+            _ => {}
         }
     }
 

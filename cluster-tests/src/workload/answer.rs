@@ -37,6 +37,8 @@ fn of_reply(action: &Action, reply: &Reply) -> Outcome {
         500 if nothing_written && is_out_of_time(reply) && !is_failure(action, reply) => {
             Outcome::Refused { reason: shown(reply) }
         }
+        // A node that met damage of its disk: it refuses, as it should, and ends.
+        500 if code(reply).as_deref() == Some("corrupt") => unknown(shown(reply)),
         _ => match answer(action, reply) {
             Some(answer) => Outcome::Done { answer, revision: revision(reply) },
             None => unknown(format!("{UNEXPECTED}{}", shown(reply))),
