@@ -10,7 +10,7 @@
 //!   Damage in a table may lie where nothing has read yet, so a node that still has it is replaced too.
 //! - The damaged node's disk is claimed until the node is whole or replaced: no other fault meets what
 //!   this one edits. Where nodes have no disks of their own there is none to claim.
-//! - The evidence begins with `outcome=`: [`outcome`] reads it.
+//! - The evidence begins with `outcome=`: [`outcome()`] reads it.
 
 pub(super) mod files;
 mod harm;
