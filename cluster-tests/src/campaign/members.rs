@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use crate::launch::ADMIN_KEY;
-use crate::nemesis::Arena;
+use crate::nemesis::{self, Arena};
 use crate::status::Status;
 use crate::wait;
 
@@ -41,15 +41,7 @@ pub(super) async fn reconcile(arena: &mut Arena) {
 /// What a leader says that can commit: it says so of itself, and a follower agrees. Members of a change
 /// under way are not settled.
 async fn leader(arena: &mut Arena) -> Result<Status, String> {
-    let mut found: Option<Status> = None;
-    for id in arena.cluster.running() {
-        let Ok(status) = arena.cluster.try_status(id).await else { continue };
-        let newer = found.as_ref().is_none_or(|found| found.term < status.term);
-        if status.state == "leader" && newer {
-            found = Some(status);
-        }
-    }
-    let status = found.ok_or_else(|| "no node says that it leads".to_owned())?;
+    let status = nemesis::who_leads(arena).await?;
     let probe = arena.cluster.http.get(arena.cluster.at(status.node_id, "/no-such-bucket/k"));
     let reply = probe.timeout(Duration::from_secs(3)).send().await.map_err(|e| e.reason)?;
     // A 404 comes after a read index: a quorum answers.

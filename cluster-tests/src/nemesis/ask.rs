@@ -17,7 +17,7 @@ use crate::wait::holds;
 const CHANGE: Duration = Duration::from_secs(25);
 
 /// What the leader says of the cluster.
-pub(super) async fn leader(arena: &mut Arena) -> Result<Status, String> {
+pub(crate) async fn leader(arena: &mut Arena) -> Result<Status, String> {
     let mut found: Option<Status> = None;
     for id in pick::awake(arena) {
         let Ok(status) = arena.cluster.try_status(id).await else { continue };

@@ -36,6 +36,7 @@ use std::pin::Pin;
 use crate::cluster::Cluster;
 use crate::lab::Lab;
 
+pub(crate) use ask::leader as who_leads;
 pub use damage::outcome as damage_outcome;
 
 /// The future of a method that is called through a table.
