@@ -212,6 +212,8 @@ table! {
         script_fuel: u64 = 100_000_000, "KVDB_SCRIPT_FUEL", "N";
         /// Time a script may take, in milliseconds. Default: 1000.
         script_time_ms: u64 = 1000, "KVDB_SCRIPT_TIME_MS", "MS";
+        /// A script that takes this long is logged, in milliseconds. Default: 100.
+        script_slow_ms: u64 = 100, "KVDB_SCRIPT_SLOW_MS", "MS";
         /// Memory a script may take, in bytes. Default: 33554432 (32 MiB).
         script_memory_bytes: usize = 32 << 20, "KVDB_SCRIPT_MEMORY_BYTES", "N";
         /// What a script may print, in bytes. Default: 8388608 (8 MiB).

@@ -23,6 +23,7 @@ mod buckets;
 mod call;
 mod cluster;
 mod consistency;
+mod dry_run;
 mod fields;
 mod health;
 mod keys;
@@ -225,6 +226,9 @@ async fn dispatch(edge: &Edge, call: &Call, payload: &mut Payload, target: &Targ
         (Target::Script(bucket, name), _) if reads && call.query.flag("versions") => {
             scripts::versions(edge, call, bucket, name).await
         }
+        (Target::Script(bucket, name), _) if reads && call.query.flag("metrics") => {
+            scripts::metrics(edge, call, bucket, name).await
+        }
         // Not for HEAD: who asks for it expects that nothing runs.
         (Target::Script(bucket, name), &Method::GET | &Method::POST) => {
             scripts::run(edge, call, payload, bucket, name).await
@@ -267,9 +271,7 @@ async fn dispatch_owned(
         (Target::Token(bucket, id), &Method::DELETE) => {
             tokens::revoke(edge, call, payload, bucket, id).await
         }
-        (Target::Scripts(bucket), &Method::POST) => {
-            scripts::dry_run(edge, call, payload, bucket).await
-        }
+        (Target::Scripts(bucket), &Method::POST) => dry_run::run(edge, call, payload, bucket).await,
         _ => dispatch_own(edge, call, payload, target).await,
     }
 }

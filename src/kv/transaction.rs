@@ -245,9 +245,14 @@ impl Transaction {
     }
 
     fn current(&self, row: &Row) -> Result<Option<Bytes>> {
-        if let Some(value) = self.writes.get(row) {
-            return Ok(value.clone());
+        match self.writes.get(row) {
+            Some(value) => Ok(value.clone()),
+            None => self.before(row),
         }
+    }
+
+    /// What a row held before this transaction.
+    fn before(&self, row: &Row) -> Result<Option<Bytes>> {
         if let Some((_, value)) = self.overlay.rows.get(row)
             && !mutant::is(Mutant::OverlayNotRead)
         {
@@ -270,6 +275,11 @@ impl Transaction {
         old.into_iter().for_each(|old| self.delta.remove(&row, old.len()));
         value.iter().for_each(|value| self.delta.add(&row, value.len()));
         let bytes = row.name.len() + value.as_ref().map_or(0, Bytes::len);
+        if value.is_none() && self.before(&row)?.is_none() {
+            // Made and removed by this transaction: nobody is to hear of it.
+            self.writes.remove(&row);
+            return Ok(());
+        }
         let old = self.writes.insert(row, value);
         // What an overwritten row took is not given back: a script pays for the work it makes.
         self.write_bytes += bytes;

@@ -16,7 +16,7 @@ use super::ticket::Tickets;
 use super::{Inner, Node, join, peer};
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::executor::{self, Executor, Nature};
+use crate::executor::{self, Executor, Nature, Readers, Settings, Stats};
 use crate::raft::{
     Cluster, Leadership, LogStore, MemberInfo, PeerIdentity, Proposer, StateMachine, Timing,
     applied_index,
@@ -64,14 +64,19 @@ impl Node {
         let (clock, skew) = (Arc::new(clock), watch::Sender::new(None));
         tokio::spawn(keep_ready_term(cluster.clone(), quorum_age_max, skew.subscribe(), ready));
         let nature: Arc<dyn Nature> = Arc::new(System::new(Arc::clone(&clock)));
+        let slow = Duration::from_millis(config.script_slow_ms);
+        let stats = Arc::new(Stats::new(slow));
         let executor = Executor::start(
             settings(config),
             Arc::clone(&state),
             Proposer::new(cluster.raft().clone()),
             cluster.clone(),
             ready_term.clone(),
-            nature,
+            Arc::clone(&nature),
+            Arc::clone(&stats),
         )?;
+        let Settings { threads, limits, .. } = settings(config);
+        let readers = Readers::start(threads, limits, Arc::clone(&stats))?;
         let routes = cluster.routes(data.incoming());
         let node = Node(Arc::new(Inner {
             data,
@@ -82,6 +87,9 @@ impl Node {
             state,
             cluster,
             executor,
+            readers,
+            stats,
+            nature,
             ready_term,
             tickets: Tickets::default(),
             clock,
@@ -210,6 +218,7 @@ impl Node {
             let _ = handover.await;
         }
         self.0.executor.stop();
+        self.0.readers.stop();
         self.0.cluster.shutdown().await?;
         // openraft's tasks may hold handles on the log a little longer.
         self.0.log.close()?;

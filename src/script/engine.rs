@@ -9,7 +9,7 @@ use super::budget::is_out_of_memory;
 use super::cache::{self, Cache};
 use super::host::Host;
 use super::sandbox::Sandbox;
-use super::{Call, Limits, Watch, fault};
+use super::{Call, Cost, Limits, Report, Watch, fault};
 use crate::error::{Error, Result};
 use crate::kv::{Answer, Transaction};
 use crate::mutant::{self, Mutant};
@@ -51,7 +51,12 @@ impl Vm {
 
     /// Runs one call. The transaction comes back with the writes that are to be committed: none where
     /// the script failed, aborted or answered 400 or above without `kvdb.commit()`.
-    pub fn run(
+    pub fn run(&mut self, call: &Call, txn: Transaction, watch: Rc<dyn Watch>) -> Report {
+        let (txn, result) = self.run_call(call, txn, watch);
+        Report { txn, result, cost: Cost::default(), log: Vec::new() }
+    }
+
+    fn run_call(
         &mut self,
         call: &Call,
         mut txn: Transaction,

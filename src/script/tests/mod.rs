@@ -131,7 +131,7 @@ impl World {
         let txn = self.transaction();
         let begun = Instant::now();
         let watch = Rc::new(Clock(begun + Duration::from_millis(self.millis)));
-        let (txn, result) = self.vm.run(&call, txn, watch);
+        let crate::script::Report { txn, result, .. } = self.vm.run(&call, txn, watch);
         let took = begun.elapsed();
         let writes = txn.finish().1;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
