@@ -237,8 +237,9 @@ impl Turn<'_> {
             },
         };
         let watch = Rc::new(Stopwatch::start(&self.batch, &self.lane));
-        let (txn, result) = vm.run(&call, txn, watch);
-        (txn, result.map_err(|error| shown(error, owner)))
+        let report = vm.run(&call, txn, watch);
+        report.write_log(&call);
+        (report.txn, report.result.map_err(|error| shown(error, owner)))
     }
 
     /// Proposes what a job wrote, and lets the next one run on top of it.
