@@ -11,6 +11,8 @@
 //! - *A limit cannot be caught.* What ends a script is kept outside of Lua (`budget.rs`): once there is
 //!   a fault, every interrupt and every host function fails, and the fault is the result whatever the
 //!   script returned. A machine that met one is thrown away.
+//! - *A module is part of the call.* What `require` reads is of the transaction's state, runs within the
+//!   call's limits, and is forgotten with the call (`modules.rs`).
 //! - *No work goes unmetered.* Luau calls the interrupt in loops, calls and pattern steps. Library
 //!   functions that could run long between two interrupts are wrapped or bounded (`prelude.luau`).
 //! - *Compiling is bounded by the source.* It cannot be interrupted, so nothing is inlined, and
@@ -27,10 +29,13 @@
 mod api;
 mod budget;
 mod cache;
+mod codec;
 mod engine;
 mod fault;
 mod host;
 mod json;
+mod log;
+mod modules;
 mod random;
 mod response;
 mod sandbox;
