@@ -395,12 +395,19 @@ impl Node {
         self.0.cluster.snapshot().await
     }
 
-    /// Whether this node has caught up once and is not shutting down.
+    /// Whether this node has caught up once, is a member still, and is not shutting down.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.0.caught_up.load(Ordering::Relaxed)
             && !*self.0.shutting_down.borrow()
             && self.0.failure.borrow().is_none()
+            && self.is_member()
+    }
+
+    /// Whether the cluster, as this node knows it, has it as a member: who is removed keeps its data, and
+    /// would answer from it for ever.
+    fn is_member(&self) -> bool {
+        self.0.cluster.member(self.0.identity.node_id).is_ok()
     }
 
     fn now_ms(&self) -> u64 {
