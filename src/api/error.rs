@@ -41,6 +41,8 @@ pub enum ErrorCode {
     PathNotFound,
     /// An `If-Match` or `If-None-Match` did not hold.
     PreconditionFailed,
+    /// More requests than a node takes in a second.
+    RateLimited,
     /// A script failed.
     ScriptError,
     /// A script met a limit.
@@ -104,6 +106,7 @@ impl ErrorCode {
             Error::Script { .. } => ErrorCode::ScriptError,
             Error::ScriptLimit { .. } => ErrorCode::ScriptLimit,
             Error::Overloaded(_) => ErrorCode::Overloaded,
+            Error::RateLimited { .. } => ErrorCode::RateLimited,
             // Refused before the log took anything; the edge asked elsewhere and found nobody.
             Error::NotLeader { .. } | Error::NoLeader(_) => ErrorCode::NoLeader,
             Error::Unknown(_) => ErrorCode::OutcomeUnknown,
@@ -141,6 +144,7 @@ impl ErrorCode {
             ErrorCode::OutcomeUnknown => "outcome_unknown",
             ErrorCode::PathNotFound => "path_not_found",
             ErrorCode::PreconditionFailed => "precondition_failed",
+            ErrorCode::RateLimited => "rate_limited",
             ErrorCode::ScriptError => "script_error",
             ErrorCode::ScriptLimit => "script_limit",
             ErrorCode::ScriptNotFound => "script_not_found",
@@ -166,6 +170,7 @@ impl ErrorCode {
             ErrorCode::Conflict => StatusCode::CONFLICT,
             ErrorCode::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
             ErrorCode::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            ErrorCode::RateLimited => StatusCode::TOO_MANY_REQUESTS,
             ErrorCode::ScriptError
             | ErrorCode::ScriptLimit
             | ErrorCode::Corrupt
@@ -181,7 +186,7 @@ impl ErrorCode {
     pub fn is_retryable(self) -> bool {
         match self {
             // Nothing was done, and the reason passes by itself.
-            ErrorCode::NoLeader | ErrorCode::Overloaded => true,
+            ErrorCode::NoLeader | ErrorCode::Overloaded | ErrorCode::RateLimited => true,
             // Asking again could do it twice.
             ErrorCode::OutcomeUnknown => false,
             // The request or the state must change first.
@@ -224,6 +229,7 @@ impl ErrorCode {
             | ErrorCode::Overloaded
             | ErrorCode::PathNotFound
             | ErrorCode::PreconditionFailed
+            | ErrorCode::RateLimited
             | ErrorCode::ScriptError
             | ErrorCode::ScriptLimit
             | ErrorCode::ScriptNotFound
@@ -280,6 +286,7 @@ mod tests {
             (Error::Script { message: text(), traceback: None }, "script_error 500 - no"),
             (Error::ScriptLimit { limit: "x", max: text() }, "script_limit 500 - no"),
             (Error::Overloaded(text()), "overloaded 503 retry no"),
+            (Error::RateLimited { whose: "x", per_second: 1 }, "rate_limited 429 retry no"),
             (Error::NotLeader { leader: None }, "no_leader 503 retry no"),
             (Error::NoLeader(text()), "no_leader 503 retry no"),
             (Error::Unknown(text()), "outcome_unknown 503 - unknown"),

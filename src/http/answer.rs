@@ -22,6 +22,8 @@ pub(super) const APPLIED: HeaderName = HeaderName::from_static(paths::APPLIED);
 pub(super) const REVISION: HeaderName = HeaderName::from_static(paths::REVISION);
 /// `X-Kvdb-Truncated`.
 pub(super) const TRUNCATED: HeaderName = HeaderName::from_static(paths::TRUNCATED);
+/// `X-Kvdb-Cursor`.
+pub(super) const CURSOR: HeaderName = HeaderName::from_static(paths::CURSOR);
 /// The headers that no script may set: they are ours to say.
 const OWN_PREFIX: &str = "x-kvdb-";
 
@@ -31,8 +33,8 @@ pub(super) const JSON_LINES: HeaderValue = HeaderValue::from_static("application
 
 /// What a browser's script may read of an answer.
 const EXPOSED: HeaderValue = HeaderValue::from_static(
-    "ETag, Location, Retry-After, X-Kvdb-Applied, X-Kvdb-Revision, X-Kvdb-Truncated, X-Kvdb-Age-Ms, \
-     Idempotency-Replayed, X-Ratelimit-Limit, X-Ratelimit-Remaining, X-Ratelimit-Reset",
+    "ETag, Location, Retry-After, X-Kvdb-Applied, X-Kvdb-Revision, X-Kvdb-Truncated, X-Kvdb-Cursor, \
+     X-Kvdb-Age-Ms, Idempotency-Replayed, X-Ratelimit-Limit, X-Ratelimit-Remaining, X-Ratelimit-Reset",
 );
 const ALLOWED_HEADERS: HeaderValue = HeaderValue::from_static(
     "Authorization, Content-Type, Accept, Cache-Control, If-Match, If-None-Match, Idempotency-Key",
@@ -210,7 +212,10 @@ pub(super) fn from_failure(
         set_revision(headers, revision);
     }
     match code {
-        ErrorCode::NoLeader | ErrorCode::Overloaded | ErrorCode::OutcomeUnknown => {
+        ErrorCode::NoLeader
+        | ErrorCode::Overloaded
+        | ErrorCode::RateLimited
+        | ErrorCode::OutcomeUnknown => {
             headers.insert(RETRY_AFTER, RETRY_SECONDS);
         }
         ErrorCode::Unauthorized => {
