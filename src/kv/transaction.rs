@@ -212,11 +212,12 @@ impl Transaction {
 
     /// What a key holds.
     pub fn get(&mut self, key: &Key) -> Result<Option<Record>> {
-        self.row(&Row::key(key))?.map(|bytes| self.decode_record(&bytes)).transpose()
+        self.row(&Row::key(key))?.map(|bytes| self.record(&bytes)).transpose()
     }
 
-    fn decode_record(&self, bytes: &[u8]) -> Result<Record> {
-        encoding::decode("record", bytes)
+    /// What a key's row says, as [`Transaction::steps`] hands it out.
+    pub fn record(&self, row: &[u8]) -> Result<Record> {
+        encoding::decode("record", row)
     }
 
     /// Sets a key. The record's version is the revision that this transaction will have.
@@ -244,10 +245,9 @@ impl Transaction {
 
     /// Up to `limit` keys of a range with what they hold, this transaction's own writes included.
     pub fn list(&mut self, range: &ListRange, limit: usize) -> Result<Vec<(Bytes, Record)>> {
-        let (start, end) = range.bounds();
         let mut found = Vec::new();
         let mut stepped = 0;
-        let mut pairs = self.merged(Table::Key, &start, end.as_deref(), range.reverse);
+        let mut pairs = self.steps(range);
         while found.len() < limit {
             let Some(pair) = pairs.next() else { break };
             let (name, value) = pair?;
@@ -256,7 +256,7 @@ impl Transaction {
                 break;
             }
             if let Some(value) = value {
-                found.push((name, self.decode_record(&value)?));
+                found.push((name, self.record(&value)?));
             }
         }
         drop(pairs);
@@ -266,6 +266,22 @@ impl Transaction {
             found.pop();
         }
         Ok(found)
+    }
+
+    /// Steps through the keys of a range in order, each with its row as it is stored; a key that is gone is
+    /// `None`, so that stepping over it can be paid for. Nothing is counted here: whoever walks far
+    /// bounds each stretch.
+    pub fn steps<'t>(
+        &'t self,
+        range: &ListRange,
+    ) -> impl Iterator<Item = Result<(Bytes, Option<Bytes>)>> + use<'t> {
+        let (start, end) = range.bounds();
+        self.merged(Table::Key, &start, end.as_deref(), range.reverse)
+    }
+
+    /// How many keys the bucket holds in the view; as many are alive, or fewer.
+    pub fn keys(&self) -> Result<u64> {
+        Ok(store::meta(&*self.view, self.bucket)?.map_or(0, |meta| meta.keys))
     }
 
     /// The rows of a table in order: own writes before the overlay before the view. A removed row
