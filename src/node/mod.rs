@@ -38,7 +38,7 @@ use crate::raft::{
     applied_index,
 };
 use crate::storage::{DataDir, Identity, State};
-use link::{Hello, Links, ReadIndex, TicketRequest};
+use link::{Hello, Links, READ_INDEX, ReadIndex, TicketRequest};
 use ticket::Tickets;
 
 /// How long a call may wait for its outcome; an election happens in less.
@@ -113,6 +113,8 @@ struct Inner {
     url: String,
     forward_target: OnceLock<ForwardTarget>,
     caught_up: AtomicBool,
+    /// Whether the leader said that this node is no member.
+    removed: AtomicBool,
     shutting_down: watch::Sender<bool>,
     /// Ends when leadership is handed over.
     handover: Mutex<Option<tokio::task::JoinHandle<()>>>,
@@ -220,7 +222,25 @@ impl Node {
             let (index, _) = self.0.cluster.read_index().await?;
             return Ok(ReadIndex { index, now: self.now_ms() });
         }
-        self.ask_leader("/peer/read-index", &()).await
+        self.heed_removal(self.ask_leader(READ_INDEX, &()).await)
+    }
+
+    /// Notes whether the leader takes this node for a member. Nobody sends a node that is removed the entry
+    /// that says so.
+    fn heed_removal(&self, answer: Result<ReadIndex>) -> Result<ReadIndex> {
+        match answer {
+            Ok(index) => {
+                self.0.removed.store(false, Ordering::Relaxed);
+                Ok(index)
+            }
+            Err(Error::Forbidden(reason)) => {
+                if !self.0.removed.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(reason, "the leader does not take this node for a member");
+                }
+                Err(Error::NoLeader(reason))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// The leader, where it is another node.
@@ -401,13 +421,7 @@ impl Node {
         self.0.caught_up.load(Ordering::Relaxed)
             && !*self.0.shutting_down.borrow()
             && self.0.failure.borrow().is_none()
-            && self.is_member()
-    }
-
-    /// Whether the cluster, as this node knows it, has it as a member: who is removed keeps its data, and
-    /// would answer from it for ever.
-    fn is_member(&self) -> bool {
-        self.0.cluster.member(self.0.identity.node_id).is_ok()
+            && !self.0.removed.load(Ordering::Relaxed)
     }
 
     fn now_ms(&self) -> u64 {
