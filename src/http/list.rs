@@ -32,14 +32,14 @@ use tokio::time::Instant;
 use self::cursor::Cursor;
 use self::walk::{Place, Stop, walk};
 use self::writer::Writer;
-use super::Edge;
-use super::answer::{self, CURSOR, Failure, Format, Outcome, TRUNCATED, respond};
+use super::answer::{self, CURSOR, Format, Outcome, TRUNCATED, respond};
 use super::call::Call;
 use super::leader::patiently;
 use super::room::holding;
-use crate::error::{Error, Result};
+use super::{Edge, consistency};
+use crate::error::{Error, Failure, Result};
 use crate::kv::limits::LIST_LIMIT_DEFAULT;
-use crate::kv::{BucketName, Credential, ListRange, Permission, Transaction};
+use crate::kv::{BucketName, Credential, ListRange, Permission, Transaction, grant};
 
 /// Bytes of a list that are written before its answer begins.
 const HEAD_BYTES: usize = 1 << 20;
@@ -95,10 +95,24 @@ impl Wanted {
 
 /// Lists keys.
 pub(super) async fn list(edge: &Edge, call: &Call, bucket: &BucketName) -> Outcome {
-    let wanted = Wanted::of(call)?;
-    let credential = call.credential()?;
+    let (wanted, consistency) = (Wanted::of(call)?, consistency::of(&call.query)?);
     let turn = edge.room.list().await?;
-    let txn = patiently(|| edge.node.read(bucket)).await?;
+    let (outcome, age) = match patiently(|| edge.node.read_with(bucket, consistency)).await {
+        Ok((txn, age)) => (answer(edge, call, txn, wanted, turn).await, age),
+        Err(error) => (Err(error.into()), consistency.stale.then(|| edge.node.state_age())),
+    };
+    consistency::with_age(edge, call, outcome, age)
+}
+
+/// The answer from a view: its head, and the beginning of its body or all of it.
+async fn answer(
+    edge: &Edge,
+    call: &Call,
+    txn: Transaction,
+    wanted: Wanted,
+    turn: OwnedSemaphorePermit,
+) -> Outcome {
+    let credential = call.credential()?;
     let revision = txn.read_revision();
     let fail = |error| Failure { error, revision: Some(revision) };
     let listing = Listing::begin(txn, wanted, turn);
@@ -204,7 +218,7 @@ impl Listing {
     /// Where the next page begins, if the limit cuts the list: found by stepping over what is not written
     /// yet, and one key more.
     async fn cursor(mut self, stop: Stop) -> Result<(Self, Option<Cursor>)> {
-        if stop == Stop::End || self.wanted.limit == 0 || self.holds_all()? {
+        if stop == Stop::End || self.wanted.limit == 0 || self.holds_all() {
             return Ok((self, None));
         }
         let mut ahead = self.place.clone();
@@ -238,7 +252,7 @@ impl Listing {
     }
 
     fn judge(&mut self, credential: &Credential) -> Result<()> {
-        let grant = self.txn.policy()?.grant(credential)?;
+        let grant = grant(&mut self.txn, credential)?;
         grant.check(Permission::Enumerate, &self.wanted.range.prefix)?;
         if self.wanted.values {
             grant.check(Permission::Read, &self.wanted.range.prefix)?;
@@ -262,9 +276,9 @@ impl Listing {
     }
 
     /// Whether the limit cannot cut a list, whatever its range: the bucket has no more keys.
-    fn holds_all(&self) -> Result<bool> {
+    fn holds_all(&self) -> bool {
         let reach = self.wanted.skip.saturating_add(self.wanted.limit);
-        Ok(self.txn.keys()? <= reach as u64)
+        self.txn.counts().keys <= reach as u64
     }
 
     fn behind(&self, key: &[u8]) -> Cursor {

@@ -26,7 +26,9 @@ pub(super) fn routes(node: Node) -> Router {
         .route("/peer/adopt", post(adopt))
         .route("/peer/join", post(admit))
         .route(READ_INDEX, post(read_index))
+        .route("/peer/clock", post(clock))
         .route("/peer/ticket", post(ticket))
+        .route("/peer/tick", post(tick))
         .route("/peer/http", post(forwarded))
         .layer(DefaultBodyLimit::max(encoding::MAX_BYTES))
         .layer(from_fn_with_state(node.shared_identity(), authenticate))
@@ -80,6 +82,18 @@ async fn read_index(State(node): State<Node>, headers: HeaderMap, body: Bytes) -
     let from = node.identity().check_member(&headers)?;
     let (): () = encoding::decode("peer request", &body)?;
     answer(node.read_index_for(from).await)
+}
+
+async fn clock(State(node): State<Node>, headers: HeaderMap, body: Bytes) -> Answer {
+    let (): () = node.member_asks(&headers, &body)?;
+    answer(Ok(node.clock().read().0))
+}
+
+async fn tick(State(node): State<Node>, headers: HeaderMap, body: Bytes) -> Answer {
+    let request = node.member_asks(&headers, &body)?;
+    let ticked = node.own_tick(request).await;
+    ticked.as_ref().inspect_err(|error| node.heed(error)).ok();
+    answer(ticked)
 }
 
 async fn ticket(State(node): State<Node>, headers: HeaderMap, body: Bytes) -> Answer {

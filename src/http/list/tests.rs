@@ -32,7 +32,7 @@ fn stored(keys: impl IntoIterator<Item = (String, Vec<u8>)>) -> Memory {
         let value = value.into();
         let record = Record { version: 1, expires_at: None, content_type: None, value };
         store.put(row(&key), encoding::encode(&record).unwrap().into());
-        meta.keys += 1;
+        meta.counts.keys += 1;
     }
     store.put(meta_key(BUCKET), encoding::encode(&meta).unwrap().into());
     store
@@ -139,6 +139,24 @@ async fn ranges() {
         let first_line = text.lines().next().unwrap_or_default();
         assert_eq!((text.lines().count(), first_line), (count, first), "{query}");
     }
+}
+
+#[tokio::test]
+async fn the_dead_are_not_shown_and_not_counted() {
+    let mut store = stored([("k2".to_owned(), b"v".to_vec())]);
+    let mut meta = BucketMeta::default();
+    for (key, expires_at) in [("k1", 5), ("k3", 10), ("k4", 11)] {
+        let (version, content_type, value) = (1, None, Bytes::new());
+        let record = Record { version, expires_at: Some(expires_at), content_type, value };
+        store.put(row(key), encoding::encode(&record).unwrap().into());
+    }
+    (meta.counts.keys, meta.counts.expiring) = (4, 3);
+    store.put(meta_key(BUCKET), encoding::encode(&meta).unwrap().into());
+    let at_ten = || read_only(Arc::new(store.clone()), BUCKET, 10).unwrap().unwrap();
+    assert_eq!(page(at_ten(), "").await.0, "k2\nk4\n");
+    assert_eq!(page(at_ten(), "limit=1&skip=1").await, ("k4\n".to_owned(), None));
+    assert_eq!(page(at_ten(), "limit=2").await.1, None, "nobody alive is behind");
+    assert!(page(at_ten(), "limit=1").await.1.is_some());
 }
 
 #[test]
