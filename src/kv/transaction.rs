@@ -412,6 +412,33 @@ impl Transaction {
         Ok(found)
     }
 
+    /// Steps through the keys of a range in order, each with its row as it is stored; a key that is gone or
+    /// dead is `None`, so that stepping over it can be paid for. Nothing is counted here: whoever
+    /// walks far bounds each stretch.
+    pub fn steps<'t>(
+        &'t self,
+        range: &ListRange,
+    ) -> impl Iterator<Item = Result<(Bytes, Option<Bytes>)>> + use<'t> {
+        let (start, end) = range.bounds();
+        // Where nothing expires, no row needs to be decoded to know that it lives.
+        let all_live = self.counts().expiring == 0;
+        let pairs = self.merged(Table::Key, &start, end.as_deref(), range.reverse);
+        pairs.map(move |pair| {
+            let (name, row) = pair?;
+            let expires_at = match &row {
+                Some(row) if !all_live => decode_record(row)?.expires_at,
+                _ => None,
+            };
+            let lives = expires_at.is_none_or(|at| at > self.now);
+            Ok((name, row.filter(|_| lives)))
+        })
+    }
+
+    /// What a key's row says, as [`Transaction::steps`] hands it out.
+    pub fn record(&self, row: &[u8]) -> Result<Record> {
+        decode_record(row)
+    }
+
     /// The rows of a table in order: own writes before the overlay before the view. A removed row
     /// is `None`, so that stepping over it can be paid for.
     fn merged<'t>(

@@ -121,6 +121,8 @@ struct Inner {
     url: String,
     forward_target: OnceLock<ForwardTarget>,
     caught_up: AtomicBool,
+    /// Whether the leader said that this node is no member.
+    removed: AtomicBool,
     shutting_down: watch::Sender<bool>,
     /// Ends when leadership is handed over.
     handover: Mutex<Option<tokio::task::JoinHandle<()>>>,
@@ -391,12 +393,13 @@ impl Node {
         self.0.cluster.snapshot().await
     }
 
-    /// Whether this node has caught up once and is not shutting down.
+    /// Whether this node has caught up once, is a member still, and is not shutting down.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.0.caught_up.load(Ordering::Relaxed)
             && !*self.0.shutting_down.borrow()
             && self.0.failure.borrow().is_none()
+            && !self.0.removed.load(Ordering::Relaxed)
     }
 
     /// How this node's clock compares with the voters'; no difference, where no majority's is known.

@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::clock::{self, Clock, Skew, is_skewed};
-use super::link::{Hello, Links};
+use super::link::{Hello, Links, READ_INDEX};
 use super::nature::{System, random_name};
 use super::ticket::Tickets;
 use super::{Inner, Node, join, peer};
@@ -38,6 +38,8 @@ const COMPARED: Duration = Duration::from_secs(1);
 const QUORUM_AGE_MAX: u64 = 3;
 /// Between two looks at whether Raft still runs.
 const WATCH: Duration = Duration::from_millis(500);
+/// Between two times that a node asks whether it is a member.
+const MEMBERSHIP_WATCH: Duration = Duration::from_secs(2);
 
 impl Node {
     /// Opens the data directory and starts everything but the edge. The node enters its cluster in the
@@ -100,12 +102,14 @@ impl Node {
             url: config.advertise(),
             forward_target: OnceLock::new(),
             caught_up: AtomicBool::new(false),
+            removed: AtomicBool::new(false),
             shutting_down: watch::Sender::new(false),
             handover: Mutex::new(None),
             failure: watch::Sender::new(None),
         }));
         node.listen_to_peers(&config.peer_listen, routes).await?;
         tokio::spawn(node.clone().watch_raft());
+        tokio::spawn(node.clone().watch_membership());
         tokio::spawn(node.clone().sweep());
         tokio::spawn(clock::keep_comparing(node.clone()));
         tokio::spawn(node.clone().enter(config.join().to_vec()));
@@ -146,6 +150,24 @@ impl Node {
                 return self.fail(&format!("raft stopped: {reason}"));
             }
             tokio::time::sleep(WATCH).await;
+        }
+    }
+
+    /// Notices when this node is removed. It asks everybody it knows: who led when it was removed may
+    /// lead no more, and only who leads now answers.
+    async fn watch_membership(self) {
+        while !*self.0.shutting_down.borrow() {
+            tokio::time::sleep(MEMBERSHIP_WATCH).await;
+            if self.0.cluster.leadership().borrow().own_term.is_some() {
+                continue;
+            }
+            for member in self.0.cluster.members() {
+                if member.id != self.0.identity.node_id {
+                    let asked = self.0.links.ask_member(&member, READ_INDEX, &()).await;
+                    // What it says is kept where it is heeded; no answer says nothing.
+                    let _ = self.heed_removal(asked);
+                }
+            }
         }
     }
 
