@@ -85,9 +85,6 @@ impl Lifetime {
     }
 }
 
-/// Why a transaction may write nothing.
-const READONLY: &str = "the script is read-only";
-
 /// One bucket, as one command sees and changes it.
 pub struct Transaction {
     view: SharedView,
@@ -147,6 +144,14 @@ impl Transaction {
     /// Refuses every write from now on.
     pub fn forbid_writes(&mut self) {
         self.readonly = true;
+    }
+
+    /// Fails where every write is refused, also one that would change nothing.
+    pub fn check_writable(&self) -> Result<()> {
+        if self.readonly {
+            return Err(Error::Forbidden("the script is read-only".to_owned()));
+        }
+        Ok(())
     }
 
     /// Whether every write is refused.
@@ -269,9 +274,7 @@ impl Transaction {
 
     /// The same, where the caller has just read what the row holds.
     fn replace_row(&mut self, row: Row, old: Option<&Bytes>, value: Option<Bytes>) -> Result<()> {
-        if self.readonly {
-            return Err(Error::Forbidden(READONLY.to_owned()));
-        }
+        self.check_writable()?;
         old.into_iter().for_each(|old| self.delta.remove(&row, old.len()));
         value.iter().for_each(|value| self.delta.add(&row, value.len()));
         let bytes = row.name.len() + value.as_ref().map_or(0, Bytes::len);

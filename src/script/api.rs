@@ -7,13 +7,16 @@ use bytes::Bytes;
 use mlua::{Lua, MultiValue, Table, Value};
 
 use super::host::{
-    Host, Session, bad_argument, field_name, freeze, function, lua_string, proxy, value_or_error,
+    Host, Session, bad_argument, field_name, for_each_option, freeze, function, lua_string,
+    value_or_error,
 };
 use super::value::{self, raise};
-use super::{codec, json, log, response};
+use super::{access, codec, json, log, response};
 use crate::error::{Error, Result};
 use crate::kv::limits::LIST_LIMIT_DEFAULT;
-use crate::kv::{Key, Lifetime, ListRange, Number, Permission, Record, Transaction, operation};
+use crate::kv::{
+    Condition, Key, Lifetime, ListRange, Number, Permission, Record, Transaction, operation,
+};
 
 /// Keys read in one go while listing; a batch adapts to the size of the values.
 const BATCH_KEYS: usize = 32;
@@ -35,7 +38,7 @@ pub(super) fn table(lua: &Lua, host: &Rc<Host>) -> mlua::Result<Table> {
     kvdb.raw_set("delete", function(lua, host, |host, lua, key| delete(host, lua, &key))?)?;
     kvdb.raw_set("list", function(lua, host, list)?)?;
     kvdb.raw_set("now", function(lua, host, |host, _, ()| host.now())?)?;
-    kvdb.raw_set("scope", scope(lua, host)?)?;
+    access::register(lua, host, &kvdb)?;
     kvdb.raw_set("json", json::table(lua, host)?)?;
     codec::register(lua, host, &kvdb)?;
     response::register(lua, host, &kvdb, &mark)?;
@@ -149,9 +152,9 @@ fn info(lua: &Lua, info_mt: &Table, record: &Record, now: u64) -> mlua::Result<T
 /// The third argument of `kvdb.set`.
 #[derive(Default)]
 struct SetOptions {
-    if_version: Option<u64>,
-    if_absent: bool,
-    ttl: bool,
+    condition: Condition,
+    /// In seconds.
+    ttl: Option<i64>,
 }
 
 fn set(
@@ -171,9 +174,6 @@ fn set(
         Ok(key) => key,
         Err(error) => return lua_string(lua, error),
     };
-    if options.ttl {
-        return lua_string(lua, "ttl is not supported yet");
-    }
     host.budget.charge_bytes(bytes.len())?;
     let max = host.budget.limits().value_bytes;
     let done = if bytes.len() > max {
@@ -186,66 +186,44 @@ fn set(
 }
 
 fn put(txn: &mut Transaction, key: &Key, value: Bytes, options: &SetOptions) -> Result<()> {
-    if options.if_absent || options.if_version.is_some() {
-        let version = txn.get(key)?.map(|record| record.version);
-        let holds =
-            if options.if_absent { version.is_none() } else { version == options.if_version };
-        if !holds {
-            return Err(Error::PreconditionFailed(match version {
-                Some(version) => format!("the key has version {version}"),
-                None => "the key does not exist".to_owned(),
-            }));
-        }
+    let lifetime = options.ttl.map_or(Ok(Lifetime::Default), lifetime)?;
+    options.condition.check(txn, key)?;
+    txn.set(key, value, None, lifetime)
+}
+
+fn lifetime(ttl: i64) -> Result<Lifetime> {
+    match u64::try_from(ttl) {
+        Ok(seconds) => Lifetime::of_seconds(seconds),
+        Err(_) => Err(Error::invalid("a ttl is not negative: 0 is for ever")),
     }
-    txn.set(key, value, None, Lifetime::Default)
 }
 
 fn set_options(lua: &Lua, options: &Value) -> mlua::Result<SetOptions> {
-    let mut parsed = SetOptions::default();
+    let (mut absent, mut if_version, mut ttl) = (false, None, None);
     for_each_option(lua, "set", 3, options, |name, value| {
         match (name, value) {
-            ("ttl", _) => parsed.ttl = true,
-            ("if_absent", Value::Boolean(absent)) => parsed.if_absent = *absent,
+            ("ttl", value) => match value::whole(value) {
+                Some(seconds) => ttl = Some(seconds),
+                None => return false,
+            },
+            ("if_absent", Value::Boolean(wanted)) => absent = *wanted,
             ("if_version", version) => match value::whole(version).map(u64::try_from) {
-                Some(Ok(version)) => parsed.if_version = Some(version),
+                Some(Ok(version)) => if_version = Some(version),
                 _ => return false,
             },
             _ => return false,
         }
         true
     })?;
-    if parsed.if_absent && parsed.if_version.is_some() {
-        return Err(raise(lua, "`if_absent` and `if_version` exclude each other"));
-    }
-    Ok(parsed)
-}
-
-/// Visits a table of options; `visit` is false for one that it does not know, or of a wrong type.
-fn for_each_option(
-    lua: &Lua,
-    function: &str,
-    position: usize,
-    options: &Value,
-    mut visit: impl FnMut(&str, &Value) -> bool,
-) -> mlua::Result<()> {
-    let table = match options {
-        Value::Nil => return Ok(()),
-        Value::Table(table) => table,
-        other => return Err(bad_argument(lua, function, position, "table", other)),
-    };
-    table.for_each(|name: Value, value: Value| {
-        let name = field_name(&name).unwrap_or_default();
-        if visit(&name, &value) {
-            return Ok(());
+    let condition = match (absent, if_version) {
+        (true, Some(_)) => {
+            return Err(raise(lua, "`if_absent` and `if_version` exclude each other"));
         }
-        Err(raise(
-            lua,
-            &format!(
-                "`{}` is no option of `kvdb.{function}`, or of a wrong type",
-                name.escape_default()
-            ),
-        ))
-    })
+        (true, None) => Condition::Absent,
+        (false, Some(version)) => Condition::Version(version),
+        (false, None) => Condition::Any,
+    };
+    Ok(SetOptions { condition, ttl })
 }
 
 fn incr(host: &Host, lua: &Lua, (key, by): (Value, Value)) -> mlua::Result<(Value, Value)> {
@@ -261,6 +239,7 @@ fn incr(host: &Host, lua: &Lua, (key, by): (Value, Value)) -> mlua::Result<(Valu
     let sum = match (host.key(lua, "incr", &key, Permission::Write)?, by) {
         (Ok(key), Ok(by)) => {
             host.budget.charge(1)?;
+            // An expiry that is there stays.
             let sum = operation::increment(&mut host.session()?.txn, &key, by, Lifetime::Default);
             host.told(sum)?
         }
@@ -389,49 +368,4 @@ fn entry(lua: &Lua, key: &[u8], record: &Record, values: bool) -> mlua::Result<V
     pair.raw_push(key)?;
     pair.raw_push(lua_string(lua, &record.value)?)?;
     Ok(Value::Table(pair))
-}
-
-/// `kvdb.scope`: an empty frozen table whose fields are the host's.
-fn scope(lua: &Lua, host: &Rc<Host>) -> mlua::Result<Table> {
-    let read = function(lua, host, |host, lua, (_, name): (Value, Value)| {
-        let session = host.session()?;
-        match field_name(&name).as_deref() {
-            Some("prefix") => lua_string(lua, session.scope.prefix()),
-            Some("permissions") => {
-                let words = session.scope.permissions().iter().map(|word| word.as_str());
-                lua.create_sequence_from(words).map(Value::Table)
-            }
-            _ => Ok(Value::Nil),
-        }
-    })?;
-    let write = function(lua, host, |host, lua, (_, name, value): (Value, Value, Value)| {
-        match (field_name(&name).as_deref(), &value) {
-            (Some("prefix"), Value::String(prefix)) => {
-                host.session()?.scope.set_prefix(value::bytes(prefix));
-                Ok(())
-            }
-            (Some("permissions"), Value::Table(words)) => {
-                let permissions = permissions(lua, words)?;
-                host.session()?.scope.set_permissions(permissions);
-                Ok(())
-            }
-            _ => {
-                Err(raise(lua, "`kvdb.scope` has a `prefix` (a string) and `permissions` (a list)"))
-            }
-        }
-    })?;
-    proxy(lua, read, write)
-}
-
-fn permissions(lua: &Lua, words: &Table) -> mlua::Result<Vec<Permission>> {
-    if words.raw_len() > Permission::ALL.len() {
-        return Err(raise(lua, "a list of permissions names each of them once"));
-    }
-    let mut permissions = Vec::new();
-    for index in 1..=words.raw_len() {
-        let word = field_name(&words.raw_get(index)?).unwrap_or_default();
-        let permission = Permission::parse(&word).map_err(|e| raise(lua, &e.to_string()))?;
-        permissions.push(permission);
-    }
-    Ok(permissions)
 }

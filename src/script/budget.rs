@@ -185,7 +185,8 @@ impl Budget {
                 error @ (Error::Invalid(_)
                 | Error::Forbidden(_)
                 | Error::PreconditionFailed(_)
-                | Error::Conflict(_)),
+                | Error::Conflict(_)
+                | Error::Quota { .. }),
             ) => Ok(Err(error.to_string())),
             Err(error) => Err(self.fail(error)),
         }

@@ -35,6 +35,9 @@ pub(super) struct Session {
     pub(super) response: Response,
     pub(super) modules: Modules,
     pub(super) log: Log,
+    /// What ids of tokens are made of: the call's seed, and how many there are.
+    pub(super) seed: u64,
+    pub(super) tokens: u64,
     pub(super) vars: Arc<BTreeMap<String, String>>,
     pub(super) request: Arc<Request>,
     /// `kvdb.var` and `kvdb.req`, once the script has looked at them.
@@ -61,6 +64,8 @@ impl Host {
             response: Response::default(),
             modules: Modules::new(call.name.clone()),
             log: Log::default(),
+            seed: call.seed,
+            tokens: 0,
             vars: Arc::clone(&call.vars),
             request: Arc::clone(&call.request),
             var_table: None,
@@ -106,8 +111,13 @@ impl Host {
             Ok(key) => key,
             Err(error) => return Ok(Err(error.to_string())),
         };
-        let allowed = self.session()?.scope.check(permission, key.bytes());
-        self.told(allowed.map(|()| key))
+        let session = self.session()?;
+        let allowed = session.scope.check(permission, key.bytes());
+        let writable = match permission {
+            Permission::Write | Permission::Delete => session.txn.check_writable(),
+            Permission::Read | Permission::Enumerate => Ok(()),
+        };
+        self.told(allowed.and(writable).map(|()| key))
     }
 
     /// A string argument; numbers count as their text.
@@ -138,6 +148,34 @@ pub(super) fn bad_argument(
         lua,
         &format!("bad argument #{position} to `kvdb.{function}`: {expected} expected, got {got}"),
     )
+}
+
+/// Visits a table of options; `visit` is false for one that it does not know, or of a wrong type.
+pub(super) fn for_each_option(
+    lua: &Lua,
+    function: &str,
+    position: usize,
+    options: &Value,
+    mut visit: impl FnMut(&str, &Value) -> bool,
+) -> mlua::Result<()> {
+    let table = match options {
+        Value::Nil => return Ok(()),
+        Value::Table(table) => table,
+        other => return Err(bad_argument(lua, function, position, "table", other)),
+    };
+    table.for_each(|name: Value, value: Value| {
+        let name = field_name(&name).unwrap_or_default();
+        if visit(&name, &value) {
+            return Ok(());
+        }
+        Err(raise(
+            lua,
+            &format!(
+                "`{}` is no option of `kvdb.{function}`, or of a wrong type",
+                name.escape_default()
+            ),
+        ))
+    })
 }
 
 /// Makes a host function: it fails once the call has been stopped, and a lack of memory in it ends

@@ -20,12 +20,16 @@
 //! - *A call is deterministic.* Time and randomness come from the transaction and the call; no text
 //!   shows an address. The exceptions are the wall clock limit, the order of `pairs` over keys
 //!   that are tables or functions, and weak tables.
+//! - *Nothing beyond the grant.* Every function asks the scope, which only narrows, and a token that a
+//!   script makes out permits at most the scope (`scope.rs`, `access.rs`).
+//! - *A read-only call writes nothing.* Its transaction refuses every write; the script is told `err`.
 //! - *Writes stay or go as one.* The transaction comes back with its writes only where the script
 //!   ended well with a status below 400, or said `kvdb.commit()`.
 //!
 //! A host function tells three kinds of failure apart: misuse (a table for a key) is a Lua error; what
 //! data or permissions refuse is returned as `err`; damage and limits end the script.
 
+mod access;
 mod api;
 mod budget;
 mod cache;

@@ -1,10 +1,11 @@
 //! What exists inside: allow-lists, and a machine that holds nothing else.
 //!
-//! mlua and Luau bring names that a stranger's code must not have (their `require` reads files, `loadstring`
-//! compiles, `getfenv` breaks the frozen globals, `newproxy`, `collectgarbage`, `gcinfo`, `print`).
-//! They are not listed, and what is not listed is removed; then `kvdb` and our own `require` are added. `buffer`, `vector`, `debug`, `io` and
-//! `string.pack` are left out because nothing here needs them. Coroutines are in: interrupts and
-//! memory are the machine's, so they run within the budget of the call.
+//! mlua and Luau bring names that a stranger's code must not have (their `require` reads files,
+//! `loadstring` compiles, `getfenv` breaks the frozen globals, `newproxy`, `collectgarbage`, `gcinfo`,
+//! `print`). They are not listed, and what is not listed is removed; then `kvdb` and our own `require`
+//! are added. `buffer`, `vector`, `debug`, `io` and `string.pack` are left out because nothing here
+//! needs them. Coroutines are in: interrupts and memory are the machine's, so they run within the budget
+//! of the call.
 
 use std::rc::Rc;
 

@@ -226,7 +226,6 @@ fn set_with_conditions() {
         ("if_version = 11", "the key has version 12"),
         ("if_absent = true", "the key has version 12"),
         ("if_absent = false", "nil"),
-        ("ttl = 60", "ttl is not supported yet"),
     ] {
         let ran = world.run(&format!("kvdb.print(kvdb.set('a', '2', {{{options}}}))"));
         assert_eq!(ran.result.unwrap().body, error.as_bytes(), "{options}");

@@ -1,5 +1,6 @@
 //! What scripts may do, and what they may not: each test runs a script on a real machine.
 
+mod access;
 mod api;
 mod examples;
 mod limits;
@@ -23,8 +24,8 @@ use crate::error::{Error, Result};
 use crate::kv::keyspace::{self, BucketMeta};
 use crate::kv::memory::Memory;
 use crate::kv::{
-    Answer, BucketId, CommandId, Grant, Record, Row, Script, ScriptName, Store, Table, Transaction,
-    transaction,
+    Answer, BucketId, CommandId, Grant, PolicyPatch, Record, Row, Script, ScriptName, Store, Table,
+    Transaction, Write, transaction,
 };
 
 const BUCKET: BucketId = BucketId(7);
@@ -39,6 +40,8 @@ struct World {
     vars: BTreeMap<String, String>,
     request: Request,
     seed: u64,
+    now: u64,
+    readonly: bool,
     millis: u64,
 }
 
@@ -48,6 +51,8 @@ struct Ran {
     result: Result<Answer>,
     /// Key and new value, `None` where it was deleted.
     writes: Vec<(String, Option<String>)>,
+    /// All rows that it wrote.
+    rows: Vec<Write>,
     took: Duration,
     cost: Cost,
     log: Vec<String>,
@@ -103,6 +108,8 @@ impl World {
             vars: BTreeMap::new(),
             request: Request::default(),
             seed: 1,
+            now: NOW,
+            readonly: false,
         }
     }
 
@@ -139,7 +146,30 @@ impl World {
     }
 
     fn transaction(&self) -> Transaction {
-        transaction::read_only(Arc::new(self.store.clone()), BUCKET, NOW).unwrap().unwrap()
+        let now = self.now;
+        let mut txn =
+            transaction::read_only(Arc::new(self.store.clone()), BUCKET, now).unwrap().unwrap();
+        if self.readonly {
+            txn.forbid_writes();
+        }
+        txn
+    }
+
+    fn policy(mut self, patch: PolicyPatch) -> Self {
+        let policy = encoding::encode(&patch.create().unwrap()).unwrap();
+        self.store.put(Row::policy().encode(BUCKET), policy.into());
+        self
+    }
+
+    /// Applies what a call wrote.
+    fn commit(&mut self, ran: &Ran) {
+        for write in &ran.rows {
+            let row = write.row.encode(BUCKET);
+            match &write.value {
+                Some(value) => self.store.put(row, value.clone()),
+                None => self.store.delete(row),
+            }
+        }
     }
 
     fn run(&mut self, source: &str) -> Ran {
@@ -149,18 +179,19 @@ impl World {
         let watch = Rc::new(Clock(begun + Duration::from_millis(self.millis)));
         let Report { txn, result, cost, log } = self.vm.run(&call, txn, watch);
         let took = begun.elapsed();
-        let writes = txn.finish().1;
+        let rows = txn.finish().1;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let writes = writes
-            .into_iter()
-            .map(|write| {
-                let value = write.value.map(|value| {
-                    text(&encoding::decode::<Record>("record", &value).unwrap().value)
-                });
-                (text(&write.row.name), value)
-            })
-            .collect();
-        Ran { result, writes, took, cost, log }
+        let writes =
+            rows.iter()
+                .filter(|write| write.row.table == Table::Key)
+                .map(|write| {
+                    let value = write.value.as_ref().map(|value| {
+                        text(&encoding::decode::<Record>("record", value).unwrap().value)
+                    });
+                    (text(&write.row.name), value)
+                })
+                .collect();
+        Ran { result, writes, rows, took, cost, log }
     }
 
     /// What it printed; fails where it failed.
@@ -180,7 +211,7 @@ impl World {
     /// The name of the limit that ended it; nothing may be written.
     fn limited(&mut self, source: &str) -> &'static str {
         let ran = self.run(source);
-        assert!(ran.writes.is_empty(), "{source}");
+        assert!(ran.rows.is_empty(), "{source}");
         match ran.result {
             Err(Error::ScriptLimit { limit, .. } | Error::TooLarge { limit, .. }) => limit,
             other => panic!("{source}: {other:?}"),
