@@ -14,8 +14,8 @@ use openraft::{ChangeMembers, ServerState, SnapshotPolicy};
 use tokio::sync::watch;
 
 use super::auth::PeerIdentity;
+use super::feed::Feed;
 use super::log_store::LogStore;
-
 use super::network::Network;
 use super::server;
 use super::state_machine::StateMachine;
@@ -173,6 +173,12 @@ impl Cluster {
             Ok(Err(_)) => Err(Error::NoLeader("the node is shutting down".to_owned())),
             Err(_) => Err(Error::NoLeader(format!("this node has not applied {index} yet"))),
         }
+    }
+
+    /// Tells what is applied here.
+    #[must_use]
+    pub fn feed(&self) -> &Feed {
+        self.state_machine.feed()
     }
 
     /// Who leads, as far as this node knows, and every change of it.
