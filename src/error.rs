@@ -102,6 +102,18 @@ pub enum Error {
         /// The leader's node id, where known.
         leader: Option<u64>,
     },
+    /// This node's history does not reach back to a revision.
+    #[error("the history from that revision on is gone: list the keys, and watch from {revision}")]
+    RevisionGone {
+        /// The bucket's revision at present.
+        revision: u64,
+    },
+    /// This node has not got a revision yet.
+    #[error("this node has not got that revision yet, but {revision}")]
+    Behind {
+        /// The bucket's revision on this node.
+        revision: u64,
+    },
     /// Nobody leads at present; nothing was done.
     #[error("no leader: {0}")]
     NoLeader(String),
@@ -146,6 +158,8 @@ impl Error {
             // The state of this node, its disk or its process.
             Error::Overloaded(_)
             | Error::NotLeader { .. }
+            | Error::RevisionGone { .. }
+            | Error::Behind { .. }
             | Error::NoLeader(_)
             | Error::Unknown(_)
             | Error::Corrupt { .. }

@@ -11,6 +11,8 @@ use crate::error::{Error, Missing};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorCode {
+    /// This node has not got that revision yet.
+    Behind,
     /// There is no bucket of that name.
     BucketNotFound,
     /// It exists already, or a check failed.
@@ -41,6 +43,8 @@ pub enum ErrorCode {
     PathNotFound,
     /// An `If-Match` or `If-None-Match` did not hold.
     PreconditionFailed,
+    /// The history does not reach back to that revision.
+    RevisionGone,
     /// A script failed.
     ScriptError,
     /// A script met a limit.
@@ -107,6 +111,8 @@ impl ErrorCode {
             // Refused before the log took anything; the edge asked elsewhere and found nobody.
             Error::NotLeader { .. } | Error::NoLeader(_) => ErrorCode::NoLeader,
             Error::Unknown(_) => ErrorCode::OutcomeUnknown,
+            Error::RevisionGone { .. } => ErrorCode::RevisionGone,
+            Error::Behind { .. } => ErrorCode::Behind,
             Error::Corrupt { .. } => ErrorCode::Corrupt,
             Error::Io(_) | Error::Internal(_) => ErrorCode::Internal,
         }
@@ -126,6 +132,7 @@ impl ErrorCode {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
+            ErrorCode::Behind => "behind",
             ErrorCode::BucketNotFound => "bucket_not_found",
             ErrorCode::Conflict => "conflict",
             ErrorCode::Corrupt => "corrupt",
@@ -141,6 +148,7 @@ impl ErrorCode {
             ErrorCode::OutcomeUnknown => "outcome_unknown",
             ErrorCode::PathNotFound => "path_not_found",
             ErrorCode::PreconditionFailed => "precondition_failed",
+            ErrorCode::RevisionGone => "revision_gone",
             ErrorCode::ScriptError => "script_error",
             ErrorCode::ScriptLimit => "script_limit",
             ErrorCode::ScriptNotFound => "script_not_found",
@@ -164,15 +172,17 @@ impl ErrorCode {
             ErrorCode::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             ErrorCode::Format => StatusCode::NOT_ACCEPTABLE,
             ErrorCode::Conflict => StatusCode::CONFLICT,
+            ErrorCode::RevisionGone => StatusCode::GONE,
             ErrorCode::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
             ErrorCode::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             ErrorCode::ScriptError
             | ErrorCode::ScriptLimit
             | ErrorCode::Corrupt
             | ErrorCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-            ErrorCode::NoLeader | ErrorCode::Overloaded | ErrorCode::OutcomeUnknown => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            ErrorCode::Behind
+            | ErrorCode::NoLeader
+            | ErrorCode::Overloaded
+            | ErrorCode::OutcomeUnknown => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -181,7 +191,7 @@ impl ErrorCode {
     pub fn is_retryable(self) -> bool {
         match self {
             // Nothing was done, and the reason passes by itself.
-            ErrorCode::NoLeader | ErrorCode::Overloaded => true,
+            ErrorCode::Behind | ErrorCode::NoLeader | ErrorCode::Overloaded => true,
             // Asking again could do it twice.
             ErrorCode::OutcomeUnknown => false,
             // The request or the state must change first.
@@ -195,6 +205,7 @@ impl ErrorCode {
             | ErrorCode::MethodNotAllowed
             | ErrorCode::PathNotFound
             | ErrorCode::PreconditionFailed
+            | ErrorCode::RevisionGone
             | ErrorCode::ScriptError
             | ErrorCode::ScriptLimit
             | ErrorCode::ScriptNotFound
@@ -212,7 +223,8 @@ impl ErrorCode {
             ErrorCode::OutcomeUnknown => false,
             // A fault may strike after the proposal: claim nothing.
             ErrorCode::Corrupt | ErrorCode::Internal => false,
-            ErrorCode::BucketNotFound
+            ErrorCode::Behind
+            | ErrorCode::BucketNotFound
             | ErrorCode::Conflict
             | ErrorCode::Forbidden
             | ErrorCode::Format
@@ -224,6 +236,7 @@ impl ErrorCode {
             | ErrorCode::Overloaded
             | ErrorCode::PathNotFound
             | ErrorCode::PreconditionFailed
+            | ErrorCode::RevisionGone
             | ErrorCode::ScriptError
             | ErrorCode::ScriptLimit
             | ErrorCode::ScriptNotFound
@@ -282,6 +295,8 @@ mod tests {
             (Error::Overloaded(text()), "overloaded 503 retry no"),
             (Error::NotLeader { leader: None }, "no_leader 503 retry no"),
             (Error::NoLeader(text()), "no_leader 503 retry no"),
+            (Error::RevisionGone { revision: 1 }, "revision_gone 410 - no"),
+            (Error::Behind { revision: 1 }, "behind 503 retry no"),
             (Error::Unknown(text()), "outcome_unknown 503 - unknown"),
             (Error::corrupt("x", "y"), "corrupt 500 - unknown"),
             (Error::Io(text()), "internal 500 - unknown"),

@@ -210,7 +210,10 @@ pub(super) fn from_failure(
         set_revision(headers, revision);
     }
     match code {
-        ErrorCode::NoLeader | ErrorCode::Overloaded | ErrorCode::OutcomeUnknown => {
+        ErrorCode::Behind
+        | ErrorCode::NoLeader
+        | ErrorCode::Overloaded
+        | ErrorCode::OutcomeUnknown => {
             headers.insert(RETRY_AFTER, RETRY_SECONDS);
         }
         ErrorCode::Unauthorized => {
