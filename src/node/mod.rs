@@ -4,6 +4,7 @@
 //! nothing was proposed. Reads are served by every node: the leader says how far the log must be
 //! applied (read index), the node waits for that, and only then takes its view.
 
+mod history;
 mod join;
 mod link;
 mod nature;
@@ -13,6 +14,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 mod ticket;
+mod watch;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -22,7 +24,8 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::watch;
+use tokio::sync::Semaphore;
+use tokio::sync::watch::{Receiver, Sender};
 
 pub use crate::api::{BucketDigest, Digest, Member, Status};
 use crate::error::{Error, Missing, Result};
@@ -40,6 +43,7 @@ use crate::raft::{
 use crate::storage::{DataDir, Identity, State};
 use link::{Hello, Links, ReadIndex, TicketRequest};
 use ticket::Tickets;
+pub use watch::{Change, Commit, Event, Kind, Reason, Watch};
 
 /// How long a call may wait for its outcome; an election happens in less.
 const EXECUTE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -98,13 +102,15 @@ pub struct Node(Arc<Inner>);
 struct Inner {
     data: DataDir,
     log: LogStore,
+    /// Those who read the history take turns.
+    history_turns: Semaphore,
     /// The identity on disk; locked while it changes.
     stored_identity: Mutex<Identity>,
     identity: Arc<PeerIdentity>,
     state: Arc<State>,
     cluster: Cluster,
     executor: Arc<Executor>,
-    ready_term: watch::Receiver<Option<u64>>,
+    ready_term: Receiver<Option<u64>>,
     links: Links,
     tickets: Tickets,
     nature: Arc<dyn Nature>,
@@ -113,11 +119,11 @@ struct Inner {
     url: String,
     forward_target: OnceLock<ForwardTarget>,
     caught_up: AtomicBool,
-    shutting_down: watch::Sender<bool>,
+    shutting_down: Sender<bool>,
     /// Ends when leadership is handed over.
     handover: Mutex<Option<tokio::task::JoinHandle<()>>>,
     /// Set once, by whatever makes this node unable to go on.
-    failure: watch::Sender<Option<String>>,
+    failure: Sender<Option<String>>,
 }
 
 impl Node {
