@@ -59,9 +59,6 @@ pub(super) async fn list(edge: &Edge, call: &Call, bucket: &BucketName) -> Outco
 
 fn wanted(call: &Call) -> Result<Wanted> {
     let query = &call.query;
-    if query.flag("watch") {
-        return Err(Error::invalid("watch is not supported yet"));
-    }
     if query.get("cursor").is_some() {
         return Err(Error::invalid("cursor is not supported yet: go on with `start`"));
     }
@@ -207,13 +204,13 @@ fn push_escaped(text: &mut Vec<u8>, bytes: &[u8]) {
 }
 
 /// Appends a JSON string; bytes that are no UTF-8 become U+FFFD, for JSON has no others.
-fn push_string(text: &mut Vec<u8>, bytes: &[u8]) {
+pub(super) fn push_string(text: &mut Vec<u8>, bytes: &[u8]) {
     let string = String::from_utf8_lossy(bytes);
     text.extend_from_slice(serde_json::Value::from(string).to_string().as_bytes());
 }
 
 /// Whether a value is a number that goes unquoted: one of ours, in JSON's own spelling.
-fn is_number(value: &[u8]) -> bool {
+pub(super) fn is_number(value: &[u8]) -> bool {
     let spelled = value.first().is_some_and(|byte| *byte == b'-' || byte.is_ascii_digit())
         && value.last().is_some_and(u8::is_ascii_digit)
         && serde_json::from_slice::<serde_json::Number>(value).is_ok();

@@ -7,7 +7,7 @@
 //!
 //! - `call`: a request taken apart; who asks; its body within limits.
 //! - `leader`: run here, redirect or proxy; patience while nobody leads.
-//! - `buckets`, `keys`, `list`, `scripts`, `cluster`, `health`: one resource each.
+//! - `buckets`, `keys`, `list`, `watch`, `scripts`, `cluster`, `health`: one resource each.
 //! - `room`: what all requests together may take; `stall`: clients that do not read.
 //! - `answer`: responses, formats, errors.
 //!
@@ -32,6 +32,7 @@ mod scripts;
 mod serve;
 mod stall;
 mod ticket;
+mod watch;
 
 #[cfg(test)]
 mod tests;
@@ -224,6 +225,9 @@ async fn dispatch(edge: &Edge, call: &Call, payload: &mut Payload, target: &Targ
         }
         (Target::Script(bucket, name), &Method::DELETE) => {
             scripts::delete(edge, call, payload, bucket, name).await
+        }
+        (Target::Keys(bucket), _) if reads && call.query.flag("watch") => {
+            watch::watch(edge, call, bucket).await
         }
         (Target::Keys(bucket), _) if reads => list::list(edge, call, bucket).await,
         (Target::Scripts(bucket), _) if reads => scripts::list(edge, call, bucket).await,
