@@ -228,8 +228,9 @@ mod tests {
 
     #[test]
     fn whole_commands_are_kept_however_they_come() {
-        let stream =
-            taken(&[&SET[..9], &SET[9..], DELETE, COMMIT, SET]).unwrap_or_else(|e| panic!("{e}"));
+        let next = SET.replace(":6", ":7");
+        let stream = taken(&[&SET[..9], &SET[9..], DELETE, COMMIT, &next]);
+        let stream = stream.unwrap_or_else(|e| panic!("{e}"));
         let changes = vec![("a".to_owned(), Some("7".to_owned())), ("b".to_owned(), None)];
         assert_eq!(stream.told.commits, [Commit { revision: 6, changes }]);
         assert_eq!(stream.told.folded(), BTreeMap::from([("a", "7")]));

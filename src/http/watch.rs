@@ -30,11 +30,11 @@ use http::{HeaderName, HeaderValue, Method, StatusCode};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::Edge;
-use super::answer::{self, Failure, Outcome};
+use super::answer::{self, Outcome};
 use super::call::Call;
 use super::leader::patiently;
 use super::list::{is_number, push_string};
-use crate::error::{Error, Result};
+use crate::error::{Error, Failure, Result};
 use crate::kv::BucketName;
 use crate::metrics::OpenWatch;
 use crate::node::{Change, Commit, Event, Kind, Reason, Watch};
@@ -78,7 +78,7 @@ pub(super) async fn watch(edge: &Edge, call: &Call, bucket: &BucketName) -> Outc
 /// An error with the revision that it names.
 fn at_revision(error: Error) -> Failure {
     let revision = match &error {
-        Error::RevisionGone { revision } | Error::Behind { revision } => Some(*revision),
+        Error::RevisionGone { revision } | Error::Behind { revision, .. } => Some(*revision),
         _ => None,
     };
     Failure { error, revision }

@@ -26,7 +26,7 @@ use crate::encoding;
 use crate::error::{Error, Missing, Result};
 use crate::kv::{
     BucketId, BucketName, Credential, Effect, Permission, Record, SharedView, Table, View, Write,
-    store, transaction,
+    grant, store, transaction,
 };
 use crate::raft::wire::LogId;
 use crate::raft::{Logged, Stretch, Subscription, applied_entry};
@@ -35,8 +35,6 @@ use crate::raft::{Logged, Stretch, Subscription, applied_entry};
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long a watch is silent before it says where it stands.
 const AT_EVERY: Duration = Duration::from_secs(10);
-/// How long a watch from a revision of the future waits for it.
-const BEHIND: Duration = Duration::from_secs(2);
 
 /// What a watch tells.
 #[derive(Clone, Debug, PartialEq)]
@@ -131,7 +129,7 @@ impl Follower {
     fn judge(&self, view: SharedView, now: u64) -> Result<()> {
         let missing = || Error::not_found(Missing::Bucket, String::new());
         let mut txn = transaction::read_only(view, self.bucket, now)?.ok_or_else(missing)?;
-        let grant = txn.policy()?.grant(&self.credential)?;
+        let grant = grant(&mut txn, &self.credential)?;
         grant.check(Permission::Enumerate, &self.prefix)?;
         grant.check(Permission::Read, &self.prefix)
     }
@@ -156,21 +154,24 @@ impl Follower {
 /// The rows that a command writes in its own bucket.
 fn writes(effect: &Effect) -> &[Write] {
     match effect {
-        Effect::Write(writes) => writes,
-        Effect::CreateBucket { .. } | Effect::DeleteBucket => &[],
+        Effect::Write(writes) | Effect::Sweep(writes) => writes,
+        Effect::CreateBucket { .. } | Effect::DeleteBucket { .. } => &[],
     }
 }
 
 /// What a removed key is told as.
 fn removal(effect: &Effect) -> Kind {
     match effect {
-        Effect::Write(_) | Effect::CreateBucket { .. } | Effect::DeleteBucket => Kind::Delete,
+        Effect::Sweep(_) => Kind::Expire,
+        Effect::Write(_) | Effect::CreateBucket { .. } | Effect::DeleteBucket { .. } => {
+            Kind::Delete
+        }
     }
 }
 
 /// Whether a command may change who may what.
 fn changes_authority(effect: &Effect) -> bool {
-    writes(effect).iter().any(|write| matches!(write.row.table, Table::Policy))
+    writes(effect).iter().any(|write| matches!(write.row.table, Table::Policy | Table::Token))
 }
 
 /// A bucket that is followed.
@@ -210,7 +211,7 @@ impl Node {
         let id = store::bucket_id(&*view, bucket)?.ok_or_else(missing)?;
         let follower = Follower { bucket: id, prefix, credential };
         follower.judge(view, now)?;
-        self.await_revision(id, since.unwrap_or(0)).await?;
+        self.reached(bucket, since).await?;
         let feed = self.cluster().feed().subscribe(id);
         // After the subscription began, as `raft::Feed` wants it.
         let view = self.state().view();
@@ -237,21 +238,6 @@ impl Node {
             judged: Instant::now(),
             told: None,
         })
-    }
-
-    /// Waits until this node has a revision.
-    async fn await_revision(&self, bucket: BucketId, revision: u64) -> Result<()> {
-        let deadline = Instant::now() + BEHIND;
-        while let Some(place) = place(&*self.state().view(), bucket)?
-            && place.revision < revision
-        {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let applied = self.cluster().applied(place.next);
-            if left.is_zero() || tokio::time::timeout(left, applied).await.is_err() {
-                return Err(Error::Behind { revision: place.revision });
-            }
-        }
-        Ok(())
     }
 
     /// The place with an earlier revision, where the history reaches back to it.
@@ -405,7 +391,7 @@ impl Watch {
             return if told { Err(Cut::End(Reason::Gone)) } else { Ok(None) };
         }
         let effect = &logged.command.effect;
-        if matches!(effect, Effect::DeleteBucket) {
+        if matches!(effect, Effect::DeleteBucket { .. }) {
             return Err(Cut::End(Reason::Deleted));
         }
         if changes_authority(effect) {

@@ -16,6 +16,7 @@ mod auth;
 mod cluster;
 mod feed;
 mod frame;
+mod heard;
 mod log_store;
 mod network;
 mod proposer;

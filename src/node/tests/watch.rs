@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::encoding;
-use crate::kv::{Command, CommandId, Effect, Write};
+use crate::kv::{Command, CommandId, Effect, Row, Write};
 use crate::node::{Commit, Event, Kind, Reason, Watch};
 use crate::raft::{Proposal, Proposer, Verdict};
 
@@ -50,13 +50,17 @@ async fn follow(node: &Node, prefix: &'static str, since: Option<u64>) -> Result
 }
 
 async fn write(node: &Node, request: Request) -> u64 {
-    node.execute(&name(), request, Credential::NONE).await.unwrap().revision
+    node.execute(&name(), request, Credential::NONE, None).await.unwrap().revision
+}
+
+fn bucket(node: &Node) -> BucketId {
+    store::bucket_id(&*node.state().view(), &name()).unwrap().unwrap()
 }
 
 /// Proposes an effect that no request has.
 async fn apply(node: &Node, effect: Effect) {
     let state = node.state().view();
-    let bucket = store::bucket_id(&*state, &name()).unwrap().unwrap();
+    let bucket = bucket(node);
     let prev = store::meta(&*state, bucket).unwrap().unwrap().head;
     let term = node.cluster().leadership().borrow().own_term.unwrap();
     let id = CommandId { term, seq: 1 << 60 };
@@ -72,7 +76,7 @@ async fn apply(node: &Node, effect: Effect) {
 
 async fn one_node(dir: &TempDir) -> (Node, u64) {
     let node = start(dir, 1).await.remove(0);
-    let created = node.create_bucket(name(), PolicyRequest::default()).await.unwrap();
+    let created = node.create_bucket(name(), PolicyPatch::default(), None).await.unwrap();
     (node, created.revision)
 }
 
@@ -81,12 +85,12 @@ async fn history_and_news_are_one_sequence_from_any_revision() {
     let dir = tempfile::tempdir().unwrap();
     let (node, first) = one_node(&dir).await;
     let other = BucketName::parse("other").unwrap();
-    node.create_bucket(other.clone(), PolicyRequest::default()).await.unwrap();
+    node.create_bucket(other.clone(), PolicyPatch::default(), None).await.unwrap();
     let mut from_now = follow(&node, "", None).await.unwrap();
     assert_eq!(from_now.next().await, Ok(Event::At(first)), "where it stands comes first");
     let mut expected = Vec::new();
     for number in 0..40 {
-        node.execute(&other, set("a", "x"), Credential::NONE).await.unwrap();
+        node.execute(&other, set("a", "x"), Credential::NONE, None).await.unwrap();
         let key = if number % 3 == 0 { "b:1" } else { "a:1" };
         let revision = write(&node, set(key, &number.to_string())).await;
         expected.push((revision, format!("{key}={number}")));
@@ -109,7 +113,7 @@ async fn history_and_news_are_one_sequence_from_any_revision() {
     let revision = write(&node, set("z", "1")).await;
     assert_eq!(commits(&mut newest, 1).await, [(revision, "z=1".to_owned())]);
     let future = follow(&node, "", Some(revision + 1)).await.map(drop);
-    assert_eq!(future, Err(Error::Behind { revision }));
+    assert_eq!(future, Err(Error::Behind { revision, asked: revision + 1 }));
     let past = follow(&node, "", Some(first - 1)).await.map(drop);
     assert_eq!(past, Err(Error::RevisionGone { revision }), "another life of the name");
     node.shutdown().await.unwrap();
@@ -121,7 +125,8 @@ async fn keep_writing(nodes: Vec<Node>, writer: u64) -> Vec<(u64, String)> {
     while number < 60 {
         for node in &nodes {
             let key = format!("{writer}:{number}");
-            match node.execute(&name(), set(&key, "v"), Credential::NONE).await {
+            let written = node.execute(&name(), set(&key, "v"), Credential::NONE, None).await;
+            match written.map_err(|failure| failure.error) {
                 Ok(answer) => acknowledged.push((answer.revision, format!("{key}=v"))),
                 Err(Error::Unknown(_)) => {}
                 Err(Error::NotLeader { .. } | Error::NoLeader(_)) => continue,
@@ -139,7 +144,7 @@ async fn every_node_tells_the_same_while_writers_race_and_leadership_moves() {
     let dir = tempfile::tempdir().unwrap();
     let nodes = start(&dir, 3).await;
     let old = leader(&nodes).clone();
-    let created = old.create_bucket(name(), PolicyRequest::default()).await.unwrap().revision;
+    let created = old.create_bucket(name(), PolicyPatch::default(), None).await.unwrap().revision;
     let mut watches = Vec::new();
     for node in &nodes {
         eventually("the bucket is there", || {
@@ -207,10 +212,17 @@ async fn who_is_left_behind_goes_on_in_the_log_until_that_is_purged() {
     node.shutdown().await.unwrap();
 }
 
-/// A policy under which only a reader's key reads.
-fn closed() -> Vec<Write> {
-    let policy = PolicyRequest { read_key: Some("r".to_owned()), ..PolicyRequest::default() };
-    policy.rows().unwrap()
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_swept_has_expired() {
+    let dir = tempfile::tempdir().unwrap();
+    let (node, _) = one_node(&dir).await;
+    let mut watch = follow(&node, "", None).await.unwrap();
+    let written = write(&node, set("k", "v")).await;
+    let writes = vec![Write { row: Row::key(&key("k")), value: None }];
+    apply(&node, Effect::Sweep(writes)).await;
+    let told = [(written, "k=v".to_owned()), (written + 1, "~k".to_owned())];
+    assert_eq!(commits(&mut watch, 2).await, told);
+    node.shutdown().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -220,18 +232,20 @@ async fn who_is_shut_out_is_told_nothing_more() {
     let mut stranger = follow(&node, "", None).await.unwrap();
     let written = write(&node, set("k", "v")).await;
     assert_eq!(commits(&mut stranger, 1).await, [(written, "k=v".to_owned())]);
-    let mut txn = node.read(&name()).await.unwrap();
-    txn.set(&key("k"), "secret".into(), None, None).unwrap();
-    let mut writes = txn.finish().1;
-    writes.extend(closed());
-    apply(&node, Effect::Write(writes)).await;
+    let closed = PolicyPatch { read_key: Some("r".to_owned()), ..PolicyPatch::default() };
+    let policy = Row::policy();
+    let value = encoding::encode(&closed.create().unwrap()).unwrap();
+    let record = store::row(&*node.state().view(), bucket(&node), &Row::key(&key("k"))).unwrap();
+    let secret = Write { row: Row::key(&key("secret")), value: record };
+    apply(&node, Effect::Write(vec![secret, Write { row: policy, value: Some(value.into()) }]))
+        .await;
     assert_eq!(next(&mut stranger).await, Event::End(Reason::Revoked, written));
     let refused = follow(&node, "", None).await.map(drop);
     assert!(matches!(refused, Err(Error::Forbidden(_))), "{refused:?}");
     let reader = Credential::new("r");
     let mut reader = node.watch(&name(), Bytes::new(), Some(first), reader).await.unwrap();
     let told = commits(&mut reader, 2).await;
-    assert_eq!(told[1], (written + 1, "k=secret".to_owned()));
+    assert_eq!(told[1], (written + 1, "secret=v".to_owned()));
     node.shutdown().await.unwrap();
 }
 
@@ -254,7 +268,7 @@ async fn the_end_of_the_bucket_or_of_the_node_ends_it() {
     let (node, _) = one_node(&dir).await;
     let mut watch = follow(&node, "", None).await.unwrap();
     let written = write(&node, set("k", "v")).await;
-    apply(&node, Effect::DeleteBucket).await;
+    write(&node, Request::Operation(Operation::DeleteBucket)).await;
     let end = loop {
         match next(&mut watch).await {
             Event::Commit(commit) => assert_eq!(commit.revision, written),
@@ -265,7 +279,7 @@ async fn the_end_of_the_bucket_or_of_the_node_ends_it() {
     let missing = follow(&node, "", None).await.map(drop);
     assert_eq!(missing, Err(Error::not_found(Missing::Bucket, "b")));
 
-    node.create_bucket(name(), PolicyRequest::default()).await.unwrap();
+    node.create_bucket(name(), PolicyPatch::default(), None).await.unwrap();
     let again = follow(&node, "", Some(written)).await.map(drop);
     assert!(matches!(again, Err(Error::RevisionGone { .. })), "of the bucket before: {again:?}");
     let mut watch = follow(&node, "", Some(0)).await.unwrap();
