@@ -33,9 +33,9 @@ use super::Edge;
 use super::answer::{self, Outcome};
 use super::call::Call;
 use super::leader::patiently;
-use super::list::{is_number, push_string};
 use crate::error::{Error, Failure, Result};
 use crate::kv::BucketName;
+use crate::kv::json::{is_number, push_string};
 use crate::metrics::OpenWatch;
 use crate::node::{Change, Commit, Event, Kind, Reason, Watch};
 
