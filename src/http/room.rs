@@ -1,10 +1,10 @@
 //! Room: what all requests together may take of this node's memory.
 //!
 //! Each request has limits of its own, but many at once could still exhaust the process. So lists take
-//! turns and watches have so many places, each until it is read or cut; and bytes are counted node-wide: those of bodies as they
-//! arrive, until the answer is made, and those of answers that were made elsewhere or beforehand, until
-//! they are sent. Where there is no room a request is refused as overloaded, before anything came of
-//! it. An answer is never refused: it may tell of what was done.
+//! turns and watches have so many places, each until it is read or cut; and bytes are counted node-wide:
+//! those of bodies as they arrive, until the answer is made, and those of answers that were made
+//! elsewhere or beforehand, until they are sent. Where there is no room a request is refused as
+//! overloaded, before anything came of it. An answer is never refused: it may tell of what was done.
 
 use std::pin::Pin;
 use std::sync::Arc;
