@@ -235,7 +235,8 @@ table! {
         clock_skew_max_ms: u64 = 5000, "KVDB_CLOCK_SKEW_MAX_MS", "MS";
         /// Applied entries after which a snapshot is taken. Default: 500000.
         snapshot_entries: u64 = 500_000, "KVDB_SNAPSHOT_ENTRIES", "N";
-        /// Entries kept in the log behind a snapshot, for followers that were away. Default: 200000.
+        /// Entries kept in the log behind a snapshot, for followers that were away and for watches that
+        /// resume. Default: 200000.
         keep_entries: u64 = 200_000, "KVDB_KEEP_ENTRIES", "N";
         /// Bytes of changes that the state keeps in memory before it writes a file; some such tables
         /// exist at a time. Default: 33554432 (32 MiB).

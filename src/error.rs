@@ -155,6 +155,12 @@ pub enum Error {
         /// The leader's node id, where known.
         leader: Option<u64>,
     },
+    /// This node's history does not reach back to a revision.
+    #[error("the history from that revision on is gone: list the keys, and watch from {revision}")]
+    RevisionGone {
+        /// The bucket's revision at present.
+        revision: u64,
+    },
     /// Nobody leads at present; nothing was done.
     #[error("no leader: {0}")]
     NoLeader(String),
@@ -211,6 +217,7 @@ impl Error {
             Error::Overloaded(_)
             | Error::RateLimited { .. }
             | Error::NotLeader { .. }
+            | Error::RevisionGone { .. }
             | Error::NoLeader(_)
             | Error::Behind { .. }
             | Error::Unknown(_)

@@ -57,6 +57,7 @@ fn describe() {
     describe_counter!("kvdb_http_forwards", "Requests proxied to the leader.");
     describe_counter!("kvdb_http_accept_errors", "Connections that could not be accepted.");
     describe_gauge!("kvdb_http_connections", "Open client connections.");
+    describe_gauge!("kvdb_http_watches", "Watches that are open.");
     describe_gauge!("kvdb_raft_is_leader", "1 on the leader, else 0.");
     describe_gauge!("kvdb_raft_term", "The node's term.");
     describe_gauge!("kvdb_raft_last_log_index", "The last entry in the log.");
@@ -147,6 +148,24 @@ impl OpenConnection {
 impl Drop for OpenConnection {
     fn drop(&mut self) {
         gauge!("kvdb_http_connections").decrement(1.0);
+    }
+}
+
+/// A watch, counted until it is dropped.
+pub struct OpenWatch(());
+
+impl OpenWatch {
+    /// Counts one more.
+    #[must_use]
+    pub fn count() -> Self {
+        gauge!("kvdb_http_watches").increment(1.0);
+        OpenWatch(())
+    }
+}
+
+impl Drop for OpenWatch {
+    fn drop(&mut self) {
+        gauge!("kvdb_http_watches").decrement(1.0);
     }
 }
 

@@ -14,6 +14,7 @@
 pub mod campaign;
 pub mod check;
 pub mod cluster;
+pub mod follow;
 pub mod history;
 pub mod http;
 pub mod lab;

@@ -114,6 +114,8 @@ codes! {
     PreconditionFailed = "precondition_failed", PRECONDITION_FAILED, Never, No;
     /// More requests than a node takes in a second.
     RateLimited = "rate_limited", TOO_MANY_REQUESTS, Retry, No;
+    /// The node's history of the bucket does not reach back to that revision.
+    RevisionGone = "revision_gone", GONE, Never, No;
     /// A script failed.
     ScriptError = "script_error", INTERNAL_SERVER_ERROR, Never, No;
     /// A script met a limit.
@@ -186,6 +188,7 @@ impl ErrorCode {
             Error::RateLimited { .. } => ErrorCode::RateLimited,
             // Refused before the log took anything; the edge asked elsewhere and found nobody.
             Error::NotLeader { .. } | Error::NoLeader(_) => ErrorCode::NoLeader,
+            Error::RevisionGone { .. } => ErrorCode::RevisionGone,
             Error::Behind { .. } => ErrorCode::Behind,
             Error::Unknown(_) => ErrorCode::OutcomeUnknown,
             Error::Corrupt { .. } => ErrorCode::Corrupt,
@@ -250,6 +253,7 @@ mod tests {
             (Error::RateLimited { whose: "x", per_second: 1 }, "rate_limited 429 retry no"),
             (Error::NotLeader { leader: None }, "no_leader 503 retry no"),
             (Error::NoLeader(text()), "no_leader 503 retry no"),
+            (Error::RevisionGone { revision: 1 }, "revision_gone 410 - no"),
             (Error::Behind { revision: 1, asked: 2 }, "behind 503 retry no"),
             (Error::Unknown(text()), "outcome_unknown 503 - unknown"),
             (Error::corrupt("x", "y"), "corrupt 500 - no"),

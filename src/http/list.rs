@@ -69,9 +69,6 @@ struct Wanted {
 impl Wanted {
     fn of(call: &Call) -> Result<Self> {
         let query = &call.query;
-        if query.flag("watch") {
-            return Err(Error::invalid("watch is not supported yet"));
-        }
         let mut range = ListRange {
             prefix: query.get("prefix").cloned().unwrap_or_default(),
             start: query.get("start").cloned(),

@@ -41,6 +41,7 @@ mod serve;
 mod stall;
 mod ticket;
 mod tokens;
+mod watch;
 
 #[cfg(test)]
 mod tests;
@@ -248,6 +249,9 @@ async fn dispatch(edge: &Edge, call: &Call, payload: &mut Payload, target: &Targ
         }
         (Target::Script(bucket, name), &Method::DELETE) => {
             scripts::delete(edge, call, payload, bucket, name).await
+        }
+        (Target::Keys(bucket), _) if reads && call.query.flag("watch") => {
+            watch::watch(edge, call, bucket).await
         }
         (Target::Keys(bucket), _) if reads => list::list(edge, call, bucket).await,
         (Target::Scripts(bucket), _) if reads => scripts::list(edge, call, bucket).await,

@@ -1,10 +1,10 @@
 //! Room: what all requests together may take of this node's memory.
 //!
 //! Each request has limits of its own, but many at once could still exhaust the process. So lists take
-//! turns, each until it is read or cut; and bytes are counted node-wide: those of bodies as they
-//! arrive, until the answer is made, and those of answers that were made elsewhere or beforehand, until
-//! they are sent. Where there is no room a request is refused as overloaded, before anything came of
-//! it. An answer is never refused: it may tell of what was done.
+//! turns and watches have so many places, each until it is read or cut; and bytes are counted node-wide:
+//! those of bodies as they arrive, until the answer is made, and those of answers that were made
+//! elsewhere or beforehand, until they are sent. Where there is no room a request is refused as
+//! overloaded, before anything came of it. An answer is never refused: it may tell of what was done.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -22,6 +22,8 @@ use crate::error::{Error, Result};
 const LISTS_MAX: usize = 32;
 /// How long a list waits for its turn.
 const LIST_WAIT: Duration = Duration::from_secs(2);
+/// Most watches at a time: each has a task, and what it was told and has not sent.
+const WATCHES_MAX: usize = 1024;
 /// Most bytes of bodies and of answers at a time.
 const BODY_BYTES_MAX: usize = 256 << 20;
 
@@ -31,6 +33,7 @@ pub(super) struct Room {
     lists: Arc<Semaphore>,
     list_wait: Duration,
     bodies: Arc<Semaphore>,
+    watches: Arc<Semaphore>,
 }
 
 impl Default for Room {
@@ -44,7 +47,7 @@ impl Room {
     pub(super) fn new(lists: usize, body_bytes: usize) -> Self {
         let semaphore = |permits| Arc::new(Semaphore::new(permits));
         let (lists, bodies) = (semaphore(lists), semaphore(body_bytes));
-        Room { lists, list_wait: LIST_WAIT, bodies }
+        Room { lists, list_wait: LIST_WAIT, bodies, watches: semaphore(WATCHES_MAX) }
     }
 
     /// A list's turn, or an error when it does not come soon.
@@ -54,6 +57,13 @@ impl Room {
             Ok(Ok(turn)) => Ok(turn),
             _ => Err(Error::Overloaded("too many lists are under way".to_owned())),
         }
+    }
+
+    /// A watch's place, for as long as it lasts; at once or not at all.
+    pub(super) fn watch(&self) -> Result<OwnedSemaphorePermit> {
+        self.watches.clone().try_acquire_owned().map_err(|_| {
+            Error::Overloaded(format!("{WATCHES_MAX} watches are open on this node: ask another"))
+        })
     }
 
     /// Adds bytes of a body to what it holds; at once or not at all.
@@ -143,6 +153,15 @@ mod tests {
         tokio::time::sleep(room.list_wait / 4).await;
         drop(first);
         assert!(waiting.await.unwrap());
+    }
+
+    #[test]
+    fn watches_have_so_many_places() {
+        let room = Room::default();
+        let mut places: Vec<_> = (0..WATCHES_MAX).map(|_| room.watch().unwrap()).collect();
+        assert!(matches!(room.watch(), Err(Error::Overloaded(_))));
+        places.pop();
+        assert!(room.watch().is_ok());
     }
 
     #[test]

@@ -1,8 +1,11 @@
 //! The edge over a node of its own: requests in, answers out, no socket.
 
+mod watch;
+
 use std::sync::Arc;
 
 use axum::body::{Body, to_bytes};
+use axum::response::Response;
 use http::HeaderMap;
 
 use super::Service;
@@ -37,7 +40,11 @@ struct Edge {
 
 impl Edge {
     async fn start(options: Options) -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        Edge::start_in(tempfile::tempdir().unwrap(), options).await
+    }
+
+    /// Starts on what a directory holds.
+    async fn start_in(directory: tempfile::TempDir, options: Options) -> Self {
         let free = |option: Option<String>| option.or(Some("127.0.0.1:0".to_owned()));
         let options = Options {
             data: Some(directory.path().join("data")),
@@ -59,7 +66,7 @@ impl Edge {
         Edge { service, node, _directory: Arc::new(directory) }
     }
 
-    async fn send(&self, line: &str, headers: &[(&str, &str)], body: &str) -> Reply {
+    async fn answer(&self, line: &str, headers: &[(&str, &str)], body: &str) -> Response {
         let (method, uri) = line.split_once(' ').unwrap();
         let mut request = http::Request::builder().method(method).uri(uri);
         for (name, value) in headers {
@@ -67,7 +74,11 @@ impl Edge {
         }
         let request = request.body(Body::from(body.to_owned())).unwrap();
         let origin = Origin { remote_addr: "192.0.2.7".to_owned(), hops: 0 };
-        let (parts, body) = self.service.clone().answer(request, origin).await.into_parts();
+        self.service.clone().answer(request, origin).await
+    }
+
+    async fn send(&self, line: &str, headers: &[(&str, &str)], body: &str) -> Reply {
+        let (parts, body) = self.answer(line, headers, body).await.into_parts();
         let body = to_bytes(body, 64 << 20).await.unwrap();
         let body = String::from_utf8_lossy(&body).into_owned();
         Reply { status: parts.status.as_u16(), headers: parts.headers, body }

@@ -4,6 +4,7 @@
 //! nothing was proposed. Reads are served by every node.
 
 mod clock;
+mod history;
 mod join;
 mod link;
 mod nature;
@@ -16,6 +17,7 @@ mod status;
 mod tests;
 mod ticket;
 mod upkeep;
+mod watch;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -25,7 +27,8 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::watch;
+use tokio::sync::Semaphore;
+use tokio::sync::watch::{Receiver, Sender};
 
 pub use crate::api::{BucketDigest, Digest, Member, Status};
 use crate::error::{Error, Failure, Missing, Result};
@@ -45,6 +48,7 @@ use link::{Hello, Links, TicketRequest};
 pub use read::Consistency;
 pub use run::DryRun;
 use ticket::Tickets;
+pub use watch::{Change, Commit, Event, Kind, Reason, Watch};
 
 /// How long a call may wait for its outcome; an election happens in less.
 const EXECUTE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -101,6 +105,8 @@ pub struct Node(Arc<Inner>);
 struct Inner {
     data: DataDir,
     log: LogStore,
+    /// Those who read the history take turns.
+    history_turns: Semaphore,
     /// The identity on disk; locked while it changes.
     stored_identity: Mutex<Identity>,
     identity: Arc<PeerIdentity>,
@@ -110,11 +116,11 @@ struct Inner {
     readers: Arc<Readers>,
     stats: Arc<Stats>,
     nature: Arc<dyn Nature>,
-    ready_term: watch::Receiver<Option<u64>>,
+    ready_term: Receiver<Option<u64>>,
     links: Links,
     tickets: Tickets,
     clock: Arc<Clock>,
-    skew: watch::Sender<Option<Skew>>,
+    skew: Sender<Option<Skew>>,
     clock_skew_max_ms: i64,
     admin_key: Option<String>,
     peer_addr: String,
@@ -123,11 +129,11 @@ struct Inner {
     caught_up: AtomicBool,
     /// Whether the leader said that this node is no member.
     removed: AtomicBool,
-    shutting_down: watch::Sender<bool>,
+    shutting_down: Sender<bool>,
     /// Ends when leadership is handed over.
     handover: Mutex<Option<tokio::task::JoinHandle<()>>>,
     /// Set once, by whatever makes this node unable to go on.
-    failure: watch::Sender<Option<String>>,
+    failure: Sender<Option<String>>,
 }
 
 impl Node {

@@ -89,7 +89,11 @@ impl Node {
     }
 
     /// Waits until this node has a revision of a bucket.
-    async fn reached(&self, bucket: &BucketName, min_revision: Option<u64>) -> Result<()> {
+    pub(super) async fn reached(
+        &self,
+        bucket: &BucketName,
+        min_revision: Option<u64>,
+    ) -> Result<()> {
         let Some(asked) = min_revision else { return Ok(()) };
         let deadline = tokio::time::Instant::now() + REVISION_TIMEOUT;
         let mut applies = self.cluster().applies();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::serve::ListenerExt;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use super::clock::{self, Clock, Skew, is_skewed};
 use super::link::{Hello, Links, READ_INDEX};
@@ -36,6 +36,8 @@ const RETRY: Duration = Duration::from_millis(50);
 const COMPARED: Duration = Duration::from_secs(1);
 /// Election timeouts after which a leader that no quorum answers takes no more calls.
 const QUORUM_AGE_MAX: u64 = 3;
+/// Readers of the history at a time: each keeps a thread and the disk busy, and now and then the log.
+const HISTORY_TURNS: usize = 2;
 /// Between two looks at whether Raft still runs.
 const WATCH: Duration = Duration::from_millis(500);
 /// Between two times that a node asks whether it is a member.
@@ -83,6 +85,7 @@ impl Node {
         let node = Node(Arc::new(Inner {
             data,
             log,
+            history_turns: Semaphore::new(HISTORY_TURNS),
             stored_identity: Mutex::new(stored),
             links: Links::new(Arc::clone(&identity))?,
             identity,

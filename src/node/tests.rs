@@ -1,5 +1,7 @@
 //! Real nodes in one process: real log, state, network and threads, and no HTTP edge.
 
+mod watch;
+
 use std::net::TcpListener;
 use std::sync::atomic::AtomicI64;
 use std::time::{Duration, Instant};

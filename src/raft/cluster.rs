@@ -14,6 +14,7 @@ use openraft::{ChangeMembers, ServerState, SnapshotPolicy};
 use tokio::sync::watch;
 
 use super::auth::PeerIdentity;
+use super::feed::Feed;
 use super::heard::Heard;
 use super::log_store::LogStore;
 use super::network::Network;
@@ -176,6 +177,12 @@ impl Cluster {
             Ok(Err(_)) => Err(Error::NoLeader("the node is shutting down".to_owned())),
             Err(_) => Err(Error::NoLeader(format!("this node has not applied {index} yet"))),
         }
+    }
+
+    /// Tells what is applied here.
+    #[must_use]
+    pub fn feed(&self) -> &Feed {
+        self.state_machine.feed()
     }
 
     /// Tells the index that this node has applied, as soon as views hold it.

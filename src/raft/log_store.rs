@@ -32,6 +32,7 @@
 
 mod codec;
 mod flush;
+mod history;
 mod recovery;
 mod synced;
 
@@ -56,6 +57,7 @@ use tracing::error;
 
 use self::codec::{Mark, Records};
 use self::flush::{Counters, Flush};
+pub use self::history::{Logged, Stretch};
 use self::synced::Synced;
 use super::types::{Entry, IOFlushed, LogId, TypeConfig, Vote};
 use super::wire;

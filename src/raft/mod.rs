@@ -3,7 +3,7 @@
 //! ```text
 //! executor ─► proposer ─► openraft ─► log_store (disk)
 //!                            │  └───► network ══► server of each follower ─► its openraft
-//!                            └─quorum─► state_machine ─► kv::apply ─► one batch
+//!                            └─quorum─► state_machine ─► kv::apply ─► one batch ─► feed
 //! ```
 //!
 //! openraft takes a call that returns as done. So `log_store` answers after an fsync, `state_machine` makes
@@ -14,6 +14,7 @@
 
 mod auth;
 mod cluster;
+mod feed;
 mod frame;
 mod heard;
 mod log_store;
@@ -29,9 +30,10 @@ pub mod wire;
 
 pub use auth::PeerIdentity;
 pub use cluster::{Cluster, Confirm, Leadership, MemberInfo, Standing, Timing};
-pub use log_store::{LogStore, Options as LogOptions};
+pub use feed::{Feed, Subscription};
+pub use log_store::{LogStore, Logged, Options as LogOptions, Stretch};
 pub use network::{CONNECT_TIMEOUT, http_client};
 pub use proposer::{Proposal, Proposer, Verdict};
 pub use server::{Answer, Refusal, authenticate};
-pub use state_machine::{StateMachine, applied_index};
+pub use state_machine::{StateMachine, applied_entry, applied_index};
 pub use types::{NodeId, Peer};

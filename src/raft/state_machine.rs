@@ -16,6 +16,8 @@ use openraft::storage::{EntryResponder, RaftStateMachine};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use super::feed::Feed;
+use super::log_store::Logged;
 use super::types::{
     Entry, EntryPayload, LogId, Membership, Payload, Response, Snapshot, SnapshotMeta,
     StoredMembership, TypeConfig,
@@ -47,6 +49,11 @@ pub fn applied_index(view: &(impl Get + ?Sized)) -> Result<u64> {
     Ok(read_applied(view)?.0.map_or(0, |log_id| log_id.index()))
 }
 
+/// The entry that a view stands on, if any.
+pub fn applied_entry(view: &(impl Get + ?Sized)) -> Result<Option<wire::LogId>> {
+    Ok(read_applied(view)?.0.map(Into::into))
+}
+
 fn read_applied(view: &(impl Get + ?Sized)) -> Result<(Option<LogId>, StoredMembership)> {
     let Some(bytes) = view.get(APPLIED)? else { return Ok(Default::default()) };
     let applied: Applied = encoding::decode("applied index", &bytes)?;
@@ -72,6 +79,7 @@ pub struct StateMachine {
     snapshot: Arc<Mutex<Option<Snapshot<Arc<Checkpoint>>>>>,
     /// Counts installed snapshots: a checkpoint of the state before one is out of date.
     installs: Arc<AtomicU64>,
+    feed: Feed,
 }
 
 impl StateMachine {
@@ -79,7 +87,8 @@ impl StateMachine {
     pub fn new(state: Arc<State>) -> Result<Self> {
         let applied = applied_index(&*state.view())?;
         let (applied, snapshot) = (watch::Sender::new(applied), Arc::default());
-        Ok(StateMachine { state, applied, snapshot, installs: Arc::default() })
+        let (installs, feed) = (Arc::default(), Feed::default());
+        Ok(StateMachine { state, applied, snapshot, installs, feed })
     }
 
     /// The last entry that the state holds.
@@ -91,6 +100,27 @@ impl StateMachine {
     #[must_use]
     pub fn applied(&self) -> watch::Receiver<u64> {
         self.applied.subscribe()
+    }
+
+    /// Tells what has been applied, as soon as views hold it.
+    #[must_use]
+    pub fn feed(&self) -> &Feed {
+        &self.feed
+    }
+
+    /// Tells those who follow a bucket what has become of a batch.
+    fn tell(&self, entries: &[Entry], responses: &[Response]) -> Result<()> {
+        let mut applied = Vec::new();
+        for (entry, response) in entries.iter().zip(responses) {
+            if let EntryPayload::Normal(Payload(bytes)) = &entry.payload
+                && matches!(response, Response(Some(Outcome::Applied { .. })))
+            {
+                let id = wire::LogId::from(entry.log_id);
+                applied.push(Logged::decode(id.term, id.index, bytes)?);
+            }
+        }
+        self.feed.tell(applied);
+        Ok(())
     }
 
     async fn build_checkpoint(&self) -> Result<Snapshot<Arc<Checkpoint>>> {
@@ -152,6 +182,9 @@ impl StateMachine {
         }
         write_applied(&mut batch, log_id, &membership)?;
         batch.commit()?;
+        if self.feed.is_watched() {
+            self.tell(entries, &responses)?;
+        }
         if let Some(log_id) = log_id {
             self.applied.send_replace(log_id.index());
         }
@@ -236,6 +269,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         self.installs.fetch_add(1, Ordering::AcqRel);
         *current = None;
         drop(current);
+        self.feed.lapse();
         self.applied.send_replace(meta.last_log_id.as_ref().map_or(0, |log_id| log_id.index()));
         tracing::info!(last = ?meta.last_log_id, "snapshot installed");
         Ok(())
