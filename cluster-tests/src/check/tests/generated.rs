@@ -24,7 +24,7 @@ fn setup(workload: &'static str, seed: u64) -> Setup {
 /// No checker objects; if everything can be known, each says that it holds.
 fn must_hold(setup: &Setup, all_known: bool) {
     let run = simulate(setup);
-    for verdict in judge(&run.operations, &run.dumps) {
+    for verdict in judge(&run.operations, &run.dumps, &[]) {
         let right = match verdict.finding {
             Finding::Holds => true,
             Finding::Unknown { .. } => !all_known,
@@ -74,7 +74,7 @@ fn must_find(workload: &'static str, bug: Bug, checkers: &[(&str, usize)]) {
         if run.planted == 0 {
             continue;
         }
-        for (checker, _) in violations(&judge(&run.operations, &run.dumps)) {
+        for (checker, _) in violations(&judge(&run.operations, &run.dumps, &[])) {
             *found.entry(checker.to_owned()).or_default() += 1;
         }
         runs += 1;
@@ -176,7 +176,7 @@ fn long_histories_are_judged_in_seconds() {
     for workload in WORKLOADS {
         let run = simulate(&Setup { operations: 20_000, clients: 10, ..setup(workload, 7) });
         let began = worked();
-        let verdicts = judge(&run.operations, &run.dumps);
+        let verdicts = judge(&run.operations, &run.dumps, &[]);
         let took = worked() - began;
         assert!(violations(&verdicts).is_empty(), "{verdicts:#?}");
         assert!(took < Duration::from_secs(30), "{workload} took {took:?}");

@@ -8,11 +8,12 @@ struct Story {
     workload: &'static str,
     operations: Vec<Operation>,
     dumps: Vec<Dump>,
+    faults: Vec<FaultRecord>,
 }
 
 impl Story {
     fn of(workload: &'static str) -> Self {
-        Story { workload, operations: Vec::new(), dumps: Vec::new() }
+        Story { workload, operations: Vec::new(), dumps: Vec::new(), faults: Vec::new() }
     }
 
     fn with(mut self, began: u64, ended: u64, action: Action, outcome: Outcome) -> Self {
@@ -54,7 +55,7 @@ impl Story {
     }
 
     fn judge(&self) -> Vec<Verdict> {
-        judge(&self.operations, &self.dumps)
+        judge(&self.operations, &self.dumps, &self.faults)
     }
 
     /// What a checker says.
