@@ -9,7 +9,7 @@ use crate::history::{Action, Answer, Operation, Outcome};
 pub(super) fn check(part: &Part) -> Judged {
     let firsts = part.operations.iter().filter(|op| matches!(op.action, Action::Add { .. }));
     let firsts: HashMap<u64, &Operation> = firsts.map(|op| (op.id, *op)).collect();
-    let mut judged = 0;
+    let mut judged = firsts.len();
     for operation in &part.operations {
         let Action::Repeat { of, .. } = &operation.action else { continue };
         let Some(Answer::Again { number, replayed }) = answer(operation) else { continue };

@@ -88,7 +88,7 @@ const UNEXPECTED: &str = "unexpected: ";
 const TROUBLES_MAX: usize = 50;
 
 /// What a client asks: one after the other, each once the last was answered.
-trait Work: Send {
+pub(crate) trait Work: Send {
     /// Draws what is asked next. The number of the operation makes its values unique.
     fn next(&mut self, id: u64) -> Ask;
 
@@ -103,8 +103,8 @@ trait Work: Send {
 
 /// An action, and what its request needs beyond it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Ask {
-    action: Action,
+pub(crate) struct Ask {
+    pub(crate) action: Action,
     /// The version that a condition names.
     version: Option<u64>,
     /// Whether it has an `Idempotency-Key`, and is asked again until it is answered for good.
@@ -118,13 +118,13 @@ impl From<Action> for Ask {
 }
 
 /// A client's place among those of its workload.
-struct Seat {
+pub(crate) struct Seat {
     /// Its number, from 0.
-    index: u64,
+    pub(crate) index: u64,
     /// How many there are.
-    count: u64,
+    pub(crate) count: u64,
     /// What it draws from.
-    rng: fastrand::Rng,
+    pub(crate) rng: fastrand::Rng,
 }
 
 impl Seat {
@@ -140,7 +140,7 @@ impl Seat {
 }
 
 /// What clients of a workload ask; `None` where there is no such workload.
-fn work(workload: &str, seat: Seat) -> Option<Box<dyn Work>> {
+pub(crate) fn work(workload: &str, seat: Seat) -> Option<Box<dyn Work>> {
     Some(match workload {
         "register" => Box::new(register::Register::new(seat)),
         "counter" => Box::new(counter::Counter::new(seat)),
