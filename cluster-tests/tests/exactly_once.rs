@@ -206,11 +206,17 @@ async fn run(
     for _ in 0..CLIENTS {
         clients.spawn(Arc::clone(&shared).client(rng.fork()));
     }
+    let mut all = Vec::new();
     for moment in moments {
         let leader = cluster.leader().await;
         open.send_modify(|open| *open = (*open).max(moment + AHEAD));
-        let met = tokio::time::timeout(DEFINITE, seen.wait_for(|seen| seen >= moment));
-        met.await.unwrap_or_else(|_| panic!("{moment} calls were not answered")).unwrap();
+        tokio::select! {
+            met = tokio::time::timeout(DEFINITE, seen.wait_for(|seen| seen >= moment)) => {
+                met.unwrap_or_else(|_| panic!("{moment} calls were not answered")).unwrap();
+            }
+            // None is done before all moments are over, unless it has panicked.
+            Some(done) = clients.join_next() => all.extend(done.unwrap()),
+        }
         cluster.kill(leader);
         scenario.say(&format!("   after {moment} answers: kill -9 of {leader}"));
         cluster.leader().await;
@@ -218,7 +224,6 @@ async fn run(
         cluster.ready().await;
     }
     open.send_modify(|open| *open = CALLS);
-    let mut all = Vec::new();
     while let Some(done) = clients.join_next().await {
         all.extend(done.unwrap());
     }
