@@ -12,6 +12,7 @@ use cluster_tests::cluster::Cluster;
 use cluster_tests::http::{Call, Reply};
 use cluster_tests::launch::Launch;
 use cluster_tests::scenario::Scenario;
+use cluster_tests::wait::{self, holds};
 use cluster_tests::wire::{Request, Wire};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -218,8 +219,10 @@ async fn run(
             Some(done) = clients.join_next() => all.extend(done.unwrap()),
         }
         cluster.kill(leader);
-        scenario.say(&format!("   after {moment} answers: kill -9 of {leader}"));
-        cluster.leader().await;
+        // It is back before the others have missed it, or when one of them leads.
+        let next = if rng.bool() { Some(another_leads(cluster, leader).await) } else { None };
+        let then = next.map_or("back at once".to_owned(), |next| format!("{next} leads"));
+        scenario.say(&format!("   after {moment} answers: kill -9 of {leader}, {then}"));
         cluster.restart(leader);
         cluster.ready().await;
     }
@@ -229,6 +232,14 @@ async fn run(
     }
     all.sort_by_key(|call| call.serial);
     all
+}
+
+async fn another_leads(cluster: &mut Cluster, old: u64) -> u64 {
+    wait::until("another leader", Duration::from_secs(15), async || {
+        let leader = cluster.try_leader().await?;
+        holds(leader != old, || format!("the nodes still name {old}")).map(|()| leader)
+    })
+    .await
 }
 
 /// Each call has its own number and its own revision, and the counter is their count.
