@@ -107,6 +107,15 @@ unit: setup ## The tests beside the code
 cluster-test: build ## The tests of whole clusters; `make cluster-test T=failover` runs one file
 	@cargo test --locked --workspace --profile $(PROFILE) --no-fail-fast --test '$(or $(T),*)'
 
+# The clients that the test below tries; where they cannot be installed, it leaves them out and says so.
+.PHONY: setup-clients
+setup-clients:
+	@deploy/setup.sh --clients
+
+.PHONY: redirect-matrix
+redirect-matrix: build setup-clients ## curl, requests, fetch and a browser call a follower; none may be missing
+	@KVDB_ALL_CLIENTS=1 cargo test --locked --workspace --profile $(PROFILE) --test redirect_matrix
+
 .PHONY: smoke
 smoke: build ## A cluster end to end, a leader killed, answers checked; about half a minute
 	@$(CLUSTER) smoke

@@ -8,6 +8,7 @@
 # usage: deploy/setup.sh            set up
 #        deploy/setup.sh --env      print what cargo needs in its environment, and do nothing else
 #        deploy/setup.sh --lab      install what fault campaigns need; without root, say what is missing
+#        deploy/setup.sh --clients  install the HTTP clients that `make redirect-matrix` tries; the same
 #
 # environment: KVDB_CACHE           where RocksDB and the target directory are kept (~/.cache/kvdb)
 #              CARGO_TARGET_DIR     another target directory
@@ -74,6 +75,20 @@ install_lab() {
         return
     fi
     install "${missing[@]}"
+}
+
+# curl, Python's requests, node and a browser. The test of clients leaves out what is not there, loudly.
+install_clients() {
+    local missing=()
+    command -v curl >/dev/null || missing+=(curl)
+    python3 -c 'import requests' 2>/dev/null || /usr/bin/python3 -c 'import requests' 2>/dev/null \
+        || missing+=(python3-requests)
+    command -v node     >/dev/null || missing+=(nodejs)
+    command -v chromium >/dev/null || command -v chromium-browser >/dev/null \
+        || command -v google-chrome >/dev/null || missing+=(chromium)
+    [ ${#missing[@]} -eq 0 ] && return
+    # In a shell of its own: that it fails is said, and ends nothing.
+    (install "${missing[@]}") || say "these clients will not be tried: ${missing[*]}"
 }
 
 install_packages() {
@@ -164,10 +179,10 @@ claim_target_dir() {
     fi
 }
 
-if [ "${1:-}" = --lab ]; then
-    install_lab
-    exit 0
-fi
+case "${1:-}" in
+    --lab) install_lab; exit 0 ;;
+    --clients) install_clients; exit 0 ;;
+esac
 
 install_packages
 need_rust

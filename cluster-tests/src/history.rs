@@ -22,6 +22,38 @@ pub enum Micro {
     Read(u64),
 }
 
+/// A step of a transaction (`POST /BUCKET`).
+#[expect(missing_docs, reason = "its fields are what their names say")]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Step {
+    /// Nothing is done unless the key has this version; `None`: unless it is not there.
+    Check { key: String, version: Option<u64> },
+    /// The value of a key.
+    Get { key: String },
+    /// Set a key.
+    Set { key: String, value: String },
+    /// Delete a key.
+    Delete { key: String },
+    /// Add to a number.
+    Incr { key: String, by: i64 },
+}
+
+/// What a step of a transaction answered.
+#[expect(missing_docs, reason = "its fields are what their names say")]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StepAnswer {
+    /// The check holds.
+    Holds,
+    /// A value, and the version it was written at.
+    Value { value: Option<String>, version: Option<u64> },
+    /// It is set, with this version.
+    Set { version: u64 },
+    /// Whether there was something to delete.
+    Deleted(bool),
+    /// The new number, with its version.
+    Number { value: i64, version: u64 },
+}
+
 /// How a script that must write nothing ends after its first write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Ending {
@@ -73,6 +105,20 @@ pub enum Action {
     Pair { pair: u64, value: String, ending: Ending },
     /// Both halves of a pair.
     ReadPair { pair: u64 },
+    /// The request of an [`Action::Add`] once more, with the same `Idempotency-Key`; `of` is its number.
+    Repeat { of: u64, key: String, by: i64 },
+    /// Steps of one `POST /BUCKET`, all or nothing.
+    Txn { steps: Vec<Step> },
+    /// Set a key that dies after so many seconds.
+    SetFor { key: String, value: String, seconds: u64 },
+    /// Set a key if it is not there (`If-None-Match: *`).
+    Create { key: String, value: String },
+    /// Delete a key if its value is still `from` (`If-Match`, as with [`Action::Cas`]).
+    Remove { key: String, from: String },
+    /// The value of a key unless it is still `from` (`If-None-Match`).
+    Revisit { key: String, from: String },
+    /// The value of a key, `stale` as the node has it, else linearizable; by a node that has this revision.
+    GetAt { key: String, stale: bool, min_revision: Option<u64> },
 }
 
 /// What an answer said.
@@ -83,8 +129,22 @@ pub enum Answer {
     Written,
     /// A value, and the version it was written at; `None` where there is none.
     Value { value: Option<String>, version: Option<u64> },
+    /// The same, with what the answer said of time: how old the node's state may be, in milliseconds, and
+    /// when the key dies, in milliseconds since 1970.
+    Dated {
+        value: Option<String>,
+        version: Option<u64>,
+        age_ms: Option<u64>,
+        expires_at: Option<u64>,
+    },
+    /// The value is still the one that was named.
+    Unchanged,
     /// A number.
     Number(i64),
+    /// A number, and whether the answer says that it is an earlier one's.
+    Again { number: i64, replayed: bool },
+    /// What each step of a transaction answered.
+    Results(Vec<StepAnswer>),
     /// Keys with their values.
     Rows(Vec<(String, String)>),
     /// A list for each [`Micro::Read`], in their order.
@@ -152,18 +212,62 @@ pub struct Operation {
     pub outcome: Outcome,
 }
 
-impl Action {
+impl Step {
+    /// The key that it is about.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        match self {
+            Step::Check { key, .. }
+            | Step::Get { key }
+            | Step::Set { key, .. }
+            | Step::Delete { key }
+            | Step::Incr { key, .. } => key,
+        }
+    }
+
     /// Whether it can change the state.
+    #[must_use]
+    pub fn writes(&self) -> bool {
+        !matches!(self, Step::Check { .. } | Step::Get { .. })
+    }
+}
+
+impl Answer {
+    /// The value of a key that it shows, with its version.
+    #[must_use]
+    pub fn shown(&self) -> Option<(Option<&str>, Option<u64>)> {
+        match self {
+            Answer::Value { value, version } | Answer::Dated { value, version, .. } => {
+                Some((value.as_deref(), *version))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Action {
+    /// Whether it can change the state. What is asked once more has changed it already.
     #[must_use]
     pub fn writes(&self) -> bool {
         match self {
             Action::Get { .. }
+            | Action::GetAt { .. }
+            | Action::Revisit { .. }
+            | Action::Repeat { .. }
             | Action::List { .. }
             | Action::Balances
             | Action::ReadPair { .. } => false,
+            Action::Txn { steps } => steps.iter().any(Step::writes),
             Action::Append { steps } => steps.iter().any(|step| matches!(step, Micro::Append(..))),
             _ => true,
         }
+    }
+
+    /// Whether the answer is one of an earlier time, with the revision that was then: nothing can be
+    /// concluded from its place among other calls.
+    #[must_use]
+    pub fn is_of_the_past(&self) -> bool {
+        matches!(self, Action::Repeat { .. } | Action::GetAt { stale: true, .. })
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::history::{Action, Answer, Ending, Micro};
+use crate::history::{Action, Answer, Ending, Micro, Step, StepAnswer};
 
 /// Accounts of the bank, each with [`BALANCE`] at the start.
 pub const ACCOUNTS: u64 = 8;
@@ -41,14 +41,21 @@ impl Bucket {
     /// Answers an action, and makes its writes at a revision.
     pub fn step(&mut self, action: &Action, revision: u64) -> Answer {
         match action {
-            Action::Get { key } => self.get(key),
-            Action::Set { key, value } => self.put(key.clone(), value.clone(), revision),
-            Action::Cas { key, from, to } if self.text(key) == Some(from) => {
-                self.put(key.clone(), to.clone(), revision)
+            Action::Get { key } | Action::GetAt { key, .. } => self.get(key),
+            Action::Set { key, value } | Action::SetFor { key, value, .. } => {
+                self.put(key.clone(), value.clone(), revision)
             }
-            Action::Cas { .. } => Answer::Denied,
+            Action::Cas { .. }
+            | Action::Create { .. }
+            | Action::Remove { .. }
+            | Action::Revisit { .. } => self.if_it_is(action, revision),
             Action::Delete { key } => self.delete(key),
             Action::Add { key, by } => self.add(key, *by, revision),
+            // At its revision, nothing was added since.
+            Action::Repeat { key, .. } => {
+                Answer::Again { number: self.number(key), replayed: true }
+            }
+            Action::Txn { steps } => self.transact(steps, revision),
             Action::List { prefix } => Answer::Rows(self.rows(prefix)),
             Action::Append { steps } => self.append(steps, revision),
             Action::Transfer { from, to, amount } => self.transfer(*from, *to, *amount, revision),
@@ -69,6 +76,57 @@ impl Bucket {
                 Answer::Halves(read('a'), read('b'))
             }
         }
+    }
+
+    /// What depends on the value that a key has.
+    fn if_it_is(&mut self, action: &Action, revision: u64) -> Answer {
+        match action {
+            Action::Cas { key, from, to } if self.text(key) == Some(from) => {
+                self.put(key.clone(), to.clone(), revision)
+            }
+            Action::Create { key, value } if self.text(key).is_none() => {
+                self.put(key.clone(), value.clone(), revision)
+            }
+            Action::Remove { key, from } if self.text(key) == Some(from) => self.delete(key),
+            Action::Revisit { key, from } if self.text(key) == Some(from) => Answer::Unchanged,
+            Action::Revisit { key, .. } => self.get(key),
+            _ => Answer::Denied,
+        }
+    }
+
+    /// Steps see those before them; a check that does not hold undoes all.
+    fn transact(&mut self, steps: &[Step], revision: u64) -> Answer {
+        let before = self.rows.clone();
+        let answers: Option<Vec<StepAnswer>> =
+            steps.iter().map(|step| self.step_of_many(step, revision)).collect();
+        let Some(answers) = answers else {
+            self.rows = before;
+            return Answer::Denied;
+        };
+        Answer::Results(answers)
+    }
+
+    fn step_of_many(&mut self, step: &Step, revision: u64) -> Option<StepAnswer> {
+        let row = self.rows.get(step.key()).cloned();
+        Some(match step {
+            Step::Check { version, .. } if row.as_ref().map(|row| row.1) == *version => {
+                StepAnswer::Holds
+            }
+            Step::Check { .. } => return None,
+            Step::Get { .. } => {
+                let (value, version) = row.unzip();
+                StepAnswer::Value { value, version }
+            }
+            Step::Set { key, value } => {
+                self.put(key.clone(), value.clone(), revision);
+                StepAnswer::Set { version: revision }
+            }
+            Step::Delete { key } => StepAnswer::Deleted(self.rows.remove(key).is_some()),
+            Step::Incr { key, by } => {
+                self.add(key, *by, revision);
+                StepAnswer::Number { value: self.number(key), version: revision }
+            }
+        })
     }
 
     fn text(&self, key: &str) -> Option<&String> {
@@ -187,6 +245,49 @@ mod tests {
         assert_eq!(bucket.step(&cas("a", "b"), 2), Answer::Written);
         let read = bucket.step(&Action::Get { key: "k".into() }, 2);
         assert_eq!(read, Answer::Value { value: Some("b".into()), version: Some(2) });
+    }
+
+    #[test]
+    fn conditions_see_whether_there_is_a_value() {
+        let mut bucket = Bucket::default();
+        let create = |value: &str| Action::Create { key: "k".into(), value: value.into() };
+        let remove = |from: &str| Action::Remove { key: "k".into(), from: from.into() };
+        let revisit = |from: &str| Action::Revisit { key: "k".into(), from: from.into() };
+        assert_eq!(bucket.step(&create("a"), 1), Answer::Written);
+        assert_eq!(bucket.step(&create("b"), 2), Answer::Denied);
+        assert_eq!(bucket.step(&revisit("a"), 2), Answer::Unchanged);
+        let other = Answer::Value { value: Some("a".into()), version: Some(1) };
+        assert_eq!(bucket.step(&revisit("b"), 2), other);
+        assert_eq!(bucket.step(&remove("b"), 2), Answer::Denied);
+        assert_eq!(bucket.step(&remove("a"), 2), Answer::Written);
+        assert_eq!(bucket.step(&create("b"), 3), Answer::Written);
+    }
+
+    #[test]
+    fn a_check_that_does_not_hold_undoes_the_steps_before_it() {
+        let mut bucket = Bucket::default();
+        let set = |value: &str| Step::Set { key: "k".into(), value: value.into() };
+        let check = |version| Step::Check { key: "k".into(), version };
+        let get = || Step::Get { key: "k".into() };
+        let mut txn = |steps: Vec<Step>, at| bucket.step(&Action::Txn { steps }, at);
+        let first = vec![StepAnswer::Holds, StepAnswer::Set { version: 4 }];
+        assert_eq!(txn(vec![check(None), set("a")], 4), Answer::Results(first));
+        assert_eq!(txn(vec![set("b"), check(Some(9))], 5), Answer::Denied);
+        assert_eq!(txn(vec![set("b"), check(None)], 5), Answer::Denied);
+        let (value, version) = (Some("a".to_owned()), Some(4));
+        let read = vec![StepAnswer::Value { value, version }];
+        assert_eq!(txn(vec![get()], 4), Answer::Results(read));
+        let many = vec![
+            Step::Delete { key: "k".into() },
+            Step::Incr { key: "k".into(), by: 3 },
+            Step::Delete { key: "x".into() },
+        ];
+        let answers = vec![
+            StepAnswer::Deleted(true),
+            StepAnswer::Number { value: 3, version: 5 },
+            StepAnswer::Deleted(false),
+        ];
+        assert_eq!(txn(many, 5), Answer::Results(answers));
     }
 
     #[test]

@@ -15,8 +15,17 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// Largest head of an answer.
 const HEAD_BYTES_MAX: usize = 64 << 10;
 /// The headers that are kept: what a call goes by and what its outcome is judged by.
-const KEPT: [&str; 6] =
-    ["connection", "content-length", "etag", "location", "x-kvdb-applied", "x-kvdb-revision"];
+const KEPT: [&str; 9] = [
+    "connection",
+    "content-length",
+    "etag",
+    "idempotency-replayed",
+    "location",
+    "x-kvdb-age-ms",
+    "x-kvdb-applied",
+    "x-kvdb-expires-at",
+    "x-kvdb-revision",
+];
 /// Most redirects that a call takes.
 const HOPS_MAX: u32 = 5;
 
@@ -170,6 +179,10 @@ fn parse_head(head: &str) -> Result<(Reply, usize), String> {
         headers.append(HeaderName::from_static(name), value);
     }
     let reply = Reply { status, headers, body: Vec::new(), hops: 0 };
+    if matches!(status, 204 | 304) {
+        // These have no body, whatever they say of its length.
+        return Ok((reply, 0));
+    }
     let length = reply.header("content-length").ok_or("no content-length")?;
     let length = length.parse().map_err(|_| "a content-length that is no number")?;
     Ok((reply, length))
@@ -232,5 +245,6 @@ mod tests {
         assert_eq!((reply.status, length), (503, 12));
         assert_eq!(reply.header("x-kvdb-applied"), Some("no"));
         assert!(parse_head("HTTP/1.1 200 OK").is_err());
+        assert_eq!(parse_head("HTTP/1.1 304 Not Modified\r\nContent-Length: 9").unwrap().1, 0);
     }
 }

@@ -88,7 +88,7 @@ pub async fn run(plan: &Plan, isolation: &Isolation, scratch: &Path) -> Run {
         Err(trouble) => run.troubles.push(format!("the cluster did not start: {trouble}")),
     }
     run.took = micros(began.elapsed());
-    run.verdicts = check::judge(&run.operations, &run.dumps);
+    run.verdicts = check::judge(&run.operations, &run.dumps, &run.faults);
     run.verdicts.extend(coverage(plan, &run));
     run.verdicts.extend(lost_buckets(plan, &run));
     if is_clean(&run) {

@@ -102,7 +102,7 @@ fn damages(summaries: &[Summary]) -> String {
 /// Judges a recorded run again.
 pub fn judge_again(dir: &Path) -> std::io::Result<Summary> {
     let mut run = report::read_run(dir)?;
-    run.verdicts = crate::check::judge(&run.operations, &run.dumps);
+    run.verdicts = crate::check::judge(&run.operations, &run.dumps, &run.faults);
     report::write_run(dir.parent().unwrap_or(dir), &run)?;
     Ok(Summary::of(&run))
 }

@@ -7,7 +7,8 @@
 //!
 //! What is checked:
 //! - No two writes have the same revision. (A deletion of nothing writes nothing, and has none of its own.)
-//! - Nothing that began after another had ended has a smaller revision, and a write has a greater one.
+//! - Nothing that began after another had ended has a smaller revision, and a write has a greater one. (But
+//!   for answers that say that they are of the past: stale reads, and those that are given again.)
 //! - Every revision from the first to the last that was seen belongs to a call: a revision of nobody is a
 //!   call that was applied twice, or one that was refused and applied. With writes of unknown outcome
 //!   there may be as many such gaps ([`super::excuse`] says what they excuse).
@@ -108,11 +109,11 @@ fn place_shown<'a>(
 ) -> Vec<&'a Operation> {
     let mut shown: HashMap<(&str, &str), u64> = HashMap::new();
     for operation in &part.operations {
-        if let Action::Get { key } = &operation.action
-            && let Some(Answer::Value { value: Some(value), version: Some(version) }) =
-                answer(operation)
+        if let Action::Get { key } | Action::Revisit { key, .. } | Action::GetAt { key, .. } =
+            &operation.action
+            && let Some((Some(value), Some(version))) = answer(operation).and_then(Answer::shown)
         {
-            shown.entry((key, value)).or_insert(*version);
+            shown.entry((key, value)).or_insert(version);
         }
     }
     homeless.retain(|operation| {
@@ -152,7 +153,7 @@ fn respect_real_time<'a>(
             id: operation.id,
             began: operation.began,
             // One without a revision orders nothing.
-            ended: measure.and_then(|_| end(operation)),
+            ended: measure.filter(|_| !operation.action.is_of_the_past()).and(end(operation)),
             measure,
         })
         .collect();
@@ -161,7 +162,7 @@ fn respect_real_time<'a>(
         let Some(Span { id, measure: Some(before), .. }) = floor else { continue };
         let later =
             entry.revision > *before || (entry.revision == *before && entry.class != Class::Write);
-        if !later {
+        if !later && !entry.operation.action.is_of_the_past() {
             let what = format!(
                 "a call with revision {} began after one with revision {before} had ended",
                 entry.revision
@@ -236,7 +237,7 @@ impl Gaps {
     fn blind_from(&self, loose: &[Loose]) -> Option<u64> {
         let scripts = loose.iter().filter(|loose| {
             let action = &loose.operation.action;
-            !matches!(action, Action::Add { .. } | Action::Delete { .. })
+            !matches!(action, Action::Add { .. } | Action::Delete { .. } | Action::Remove { .. })
                 && written(action).is_none()
         });
         let floor = scripts.map(|loose| loose.floor).min()?;

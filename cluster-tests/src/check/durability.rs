@@ -42,7 +42,7 @@ fn writes<'a>(part: &Part<'a>) -> BTreeMap<String, Vec<Write<'a>>> {
             writes.entry(key).or_default().push(Write { operation, leaves });
         };
         match &operation.action {
-            Action::Delete { key } => add(key.clone(), None),
+            Action::Delete { key } | Action::Remove { key, .. } => add(key.clone(), None),
             Action::Pair { pair, value, .. } => {
                 add(half(*pair, 'a'), Some(value));
                 add(half(*pair, 'b'), Some(value));

@@ -54,8 +54,10 @@ impl<'a> Excuses<'a> {
     pub(super) fn shows(&self, key: &str, value: Option<&str>, between: Between) -> bool {
         self.loose(key).iter().any(|loose| {
             let leaves = match &loose.operation.action {
-                Action::Set { value, .. } | Action::Cas { to: value, .. } => Some(value.as_str()),
-                Action::Delete { .. } => None,
+                Action::Set { value, .. }
+                | Action::Create { value, .. }
+                | Action::Cas { to: value, .. } => Some(value.as_str()),
+                Action::Delete { .. } | Action::Remove { .. } => None,
                 _ => return false,
             };
             leaves == value && self.may_lie(loose, between)
@@ -105,7 +107,9 @@ impl<'a> Excuses<'a> {
 
     /// Whether a loose write may have created the key.
     pub(super) fn may_create(&self, key: &str) -> bool {
-        self.loose(key).iter().any(|loose| !matches!(loose.operation.action, Action::Delete { .. }))
+        let creates =
+            |action: &Action| !matches!(action, Action::Delete { .. } | Action::Remove { .. });
+        self.loose(key).iter().any(|loose| creates(&loose.operation.action))
     }
 
     /// Whether that revision is a gap there.
@@ -137,6 +141,8 @@ fn key(action: &Action) -> Option<&str> {
     match action {
         Action::Set { key, .. }
         | Action::Cas { key, .. }
+        | Action::Create { key, .. }
+        | Action::Remove { key, .. }
         | Action::Delete { key }
         | Action::Add { key, .. } => Some(key),
         _ => None,

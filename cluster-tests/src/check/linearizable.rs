@@ -3,7 +3,9 @@
 //!
 //! The search of Wing and Gong with Lowe's cache: a node is the set of operations that have their place, and
 //! the value after them; a node that was seen is not searched again. Keys are independent of each other,
-//! so each is searched by itself. Versions and revisions are not looked at.
+//! so each is searched by itself. Versions and revisions are not looked at. A list is a read of each key that
+//! it would show. A key that was set for a while is deleted, from the earliest moment on at which it may die,
+//! by nobody knows whom.
 //!
 //! Three things keep it small, and lose nothing:
 //! - A read that fits is placed at once: it changes nothing, so no later place is better.
@@ -16,6 +18,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use super::expiry::earliest_death;
 use super::{Effect, Judged, Part, answer, effect, end, unknown, violated};
 use crate::history::{Action, Answer, Operation};
 
@@ -29,7 +32,7 @@ const SHRINK_ROUNDS: usize = 4;
 pub(super) fn check(part: &Part) -> Judged {
     let (mut judged, mut open, mut broken) = (0, Vec::new(), Vec::new());
     for (key, operations) in by_key(part) {
-        let calls = calls(&operations);
+        let calls = calls(part, key, &operations);
         match search(&calls, NODES_MAX) {
             Found::Order => judged += calls.len(),
             Found::None => broken.push((key, calls)),
@@ -59,12 +62,26 @@ fn by_key<'a>(part: &Part<'a>) -> BTreeMap<&'a str, Vec<&'a Operation>> {
     let mut keys: BTreeMap<&str, Vec<&Operation>> = BTreeMap::new();
     for operation in &part.operations {
         if let Action::Get { key }
+        | Action::GetAt { key, stale: false, .. }
         | Action::Set { key, .. }
+        | Action::SetFor { key, .. }
         | Action::Cas { key, .. }
+        | Action::Create { key, .. }
+        | Action::Remove { key, .. }
+        | Action::Revisit { key, .. }
         | Action::Delete { key }
         | Action::Add { key, .. } = &operation.action
         {
             keys.entry(key).or_default().push(operation);
+        }
+    }
+    let lists = part.operations.iter().filter(|op| matches!(op.action, Action::List { .. }));
+    for list in lists {
+        let Action::List { prefix } = &list.action else { continue };
+        for (key, operations) in &mut keys {
+            if key.starts_with(prefix) {
+                operations.push(list);
+            }
         }
     }
     keys
@@ -78,11 +95,11 @@ type Value = Option<i64>;
 enum Step {
     Read(Value),
     /// A swap that was denied.
-    IsNot(i64),
+    IsNot(Value),
     Write(Value),
     Swap {
-        from: i64,
-        to: i64,
+        from: Value,
+        to: Value,
     },
     Add {
         by: i64,
@@ -98,9 +115,9 @@ impl Step {
     fn after(self, value: Value) -> Option<Value> {
         match self {
             Step::Read(read) => (read == value).then_some(value),
-            Step::IsNot(from) => (value != Some(from)).then_some(value),
+            Step::IsNot(from) => (value != from).then_some(value),
             Step::Write(written) => Some(written),
-            Step::Swap { from, to } => (value == Some(from)).then_some(Some(to)),
+            Step::Swap { from, to } => (value == from).then_some(to),
             Step::Add { by, sum } => {
                 let after = value.unwrap_or(0).checked_add(by)?;
                 sum.is_none_or(|sum| sum == after).then_some(Some(after))
@@ -132,68 +149,77 @@ struct Call {
     step: Step,
 }
 
-/// The operations of a key as calls, without those that had no effect and tell nothing.
-fn calls(operations: &[&Operation]) -> Vec<Call> {
+/// The operations of a key as calls, without those that had no effect and tell nothing, in the order in
+/// which they began.
+fn calls(part: &Part, key: &str, operations: &[&Operation]) -> Vec<Call> {
     let numeric = operations.iter().any(|op| matches!(op.action, Action::Add { .. }));
-    let mut names: HashMap<&str, i64> = HashMap::new();
-    let mut number_of = |text| {
+    let mut names: HashMap<String, i64> = HashMap::new();
+    let mut value_of = |text: &str| {
+        if numeric {
+            return text.parse().ok();
+        }
         let next = i64::try_from(names.len()).unwrap_or(i64::MAX);
-        *names.entry(text).or_insert(next)
+        Some(*names.entry(text.to_owned()).or_insert(next))
     };
     let mut calls = Vec::new();
     for operation in operations {
-        let value_of = |text: &'_ String| text.parse::<i64>().ok();
-        let step = if numeric {
-            step(operation, value_of)
-        } else {
-            // A text is never dropped before the operations are.
-            step_of_texts(operation, &mut number_of)
-        };
-        if let Some(step) = step {
-            let (id, began, ended) = (operation.id, operation.began, end(operation));
-            // One that is resolved has no known end either.
-            calls.push(Call { id, began, ended, step });
+        let Some(step) = step(key, operation, &mut value_of) else { continue };
+        let (id, began) = (operation.id, operation.began);
+        // One that is resolved has no known end either.
+        calls.push(Call { id, began, ended: end(operation), step });
+        if let (Some(began), Step::Write(from)) = (earliest_death(part, operation), step) {
+            calls.push(Call { id, began, ended: None, step: Step::Swap { from, to: None } });
         }
     }
+    calls.sort_by_key(|call| call.began);
     calls
 }
 
-fn step_of_texts<'a>(
-    operation: &'a Operation,
-    number_of: &mut impl FnMut(&'a str) -> i64,
-) -> Option<Step> {
-    step(operation, |text| Some(number_of(text.as_str())))
-}
-
-/// What an operation did; `None` if it had no effect and no answer.
-fn step<'a>(
-    operation: &'a Operation,
-    mut value_of: impl FnMut(&'a String) -> Option<i64>,
+/// What an operation did to a key; `None` if it had no effect and no answer.
+fn step(
+    key: &str,
+    operation: &Operation,
+    mut value_of: impl FnMut(&str) -> Option<i64>,
 ) -> Option<Step> {
     let told = answer(operation);
     if told.is_none() && effect(operation) == Effect::Never {
         return None;
     }
+    let mut known = |text: &str| value_of(text).map(Some);
+    let done = matches!(told, None | Some(Answer::Written));
     let step = match (&operation.action, told) {
-        (Action::Get { .. }, Some(Answer::Value { value: None, .. })) => Some(Step::Read(None)),
-        (Action::Get { .. }, Some(Answer::Value { value: Some(text), .. })) => {
-            value_of(text).map(|value| Step::Read(Some(value)))
+        (
+            Action::Get { .. } | Action::GetAt { .. } | Action::Revisit { .. },
+            Some(Answer::Value { value, .. } | Answer::Dated { value, .. }),
+        ) => value.as_deref().map_or(Some(None), known).map(Step::Read),
+        (Action::Revisit { from, .. }, Some(Answer::Unchanged)) => known(from).map(Step::Read),
+        (Action::List { .. }, Some(Answer::Rows(rows))) => {
+            let row = rows.iter().find(|(shown, _)| shown == key);
+            row.map_or(Some(None), |(_, value)| known(value)).map(Step::Read)
         }
-        (Action::Set { value, .. }, None | Some(Answer::Written)) => {
-            value_of(value).map(|value| Step::Write(Some(value)))
+        (Action::Set { value, .. } | Action::SetFor { value, .. }, _) if done => {
+            known(value).map(Step::Write)
         }
-        (Action::Delete { .. }, None | Some(Answer::Written)) => Some(Step::Write(None)),
-        (Action::Cas { from, .. }, Some(Answer::Denied)) => value_of(from).map(Step::IsNot),
-        (Action::Cas { from, to, .. }, None | Some(Answer::Written)) => {
-            value_of(from).zip(value_of(to)).map(|(from, to)| Step::Swap { from, to })
-        }
+        (Action::Delete { .. }, _) if done => Some(Step::Write(None)),
+        (action, Some(Answer::Denied)) => swap(action, known).map(|(from, _)| Step::IsNot(from)),
         (Action::Add { by, .. }, None) => Some(Step::Add { by: *by, sum: None }),
         (Action::Add { by, .. }, Some(Answer::Number(sum))) => {
             Some(Step::Add { by: *by, sum: Some(*sum) })
         }
+        (action, _) if done => swap(action, known).map(|(from, to)| Step::Swap { from, to }),
         _ => None,
     };
     Some(step.unwrap_or(Step::Absurd))
+}
+
+/// What a call on condition replaces, and what it leaves.
+fn swap(action: &Action, mut known: impl FnMut(&str) -> Option<Value>) -> Option<(Value, Value)> {
+    match action {
+        Action::Cas { from, to, .. } => known(from).zip(known(to)),
+        Action::Create { value, .. } => known(value).map(|value| (None, value)),
+        Action::Remove { from, .. } => known(from).map(|from| (from, None)),
+        _ => None,
+    }
 }
 
 enum Found {
@@ -398,7 +424,7 @@ fn can_miss(call: &Call, others: &[Call]) -> bool {
     let sees = |value: Value| {
         others.iter().any(|other| match other.step {
             Step::Read(read) => read == value,
-            Step::Swap { from, .. } => value == Some(from),
+            Step::Swap { from, .. } => value == from,
             Step::IsNot(_) => true,
             _ => false,
         })
@@ -406,7 +432,7 @@ fn can_miss(call: &Call, others: &[Call]) -> bool {
     match call.step {
         Step::Read(_) | Step::IsNot(_) => true,
         Step::Write(value) => !sees(value),
-        Step::Swap { to, .. } => !sees(Some(to)),
+        Step::Swap { to, .. } => !sees(to),
         Step::Add { .. } | Step::Absurd => false,
     }
 }

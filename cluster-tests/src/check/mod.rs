@@ -23,20 +23,24 @@ mod certificate;
 mod counter;
 mod durability;
 mod excuse;
+mod expiry;
 mod graph;
 mod half;
+mod idempotent;
 mod linearizable;
 mod lock;
 mod order;
 mod replicas;
 mod serializable;
 mod set;
+mod stale;
 #[cfg(test)]
 mod tests;
+mod versions;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::history::{Action, Answer, Dump, Ending, Finding, Operation, Outcome};
+use crate::history::{Action, Answer, Dump, Ending, FaultRecord, Finding, Operation, Outcome};
 use crate::history::{Resolution, Verdict};
 
 /// Where a script of a workload leaves the row that tells that it was applied; no model has it.
@@ -59,29 +63,54 @@ enum Objection {
 
 /// Every checker by its name, with the workloads that it fits.
 const CHECKERS: &[(&str, Checker, &[&str])] = &[
-    ("linearizable", linearizable::check, &["register", "counter"]),
+    (
+        "linearizable",
+        linearizable::check,
+        &["register", "counter", "idempotent", "expiry", "conditional", "stale"],
+    ),
     (
         "certificate",
         certificate::check,
-        &["register", "counter", "append", "bank", "lock", "list", "half"],
+        &[
+            "register",
+            "counter",
+            "append",
+            "bank",
+            "lock",
+            "list",
+            "half",
+            "idempotent",
+            "transactions",
+            "conditional",
+            "stale",
+        ],
     ),
     ("serializable", serializable::check, &["append"]),
     ("append", append::check, &["append"]),
     ("set", set::check, &["set"]),
-    ("counter", counter::check, &["counter"]),
-    ("bank", bank::check, &["bank"]),
+    ("counter", counter::check, &["counter", "idempotent"]),
+    ("idempotent", idempotent::check, &["idempotent"]),
+    ("bank", bank::check, &["bank", "transactions"]),
+    ("versions", versions::check, &["transactions"]),
     ("lock", lock::check, &["lock"]),
     ("half", half::check, &["half"]),
-    ("durability", durability::check, &["register", "list", "append", "half", "lock"]),
+    ("expiry", expiry::check, &["expiry"]),
+    ("stale", stale::check, &["stale"]),
+    (
+        "durability",
+        durability::check,
+        &["register", "list", "append", "half", "lock", "conditional", "stale"],
+    ),
 ];
 
-/// Judges a run: each workload that is present by each checker that fits it, and the replicas.
+/// Judges a run: each workload that is present by each checker that fits it, and the replicas. Of the faults
+/// only those tell anything that take a promise away: clocks that were moved, words that were held up.
 #[must_use]
-pub fn judge(operations: &[Operation], dumps: &[Dump]) -> Vec<Verdict> {
+pub fn judge(operations: &[Operation], dumps: &[Dump], faults: &[FaultRecord]) -> Vec<Verdict> {
     let mut verdicts = Vec::new();
     let workloads: BTreeSet<&str> = operations.iter().map(|op| op.workload.as_str()).collect();
     for workload in workloads {
-        let part = Part::of(workload, operations, dumps);
+        let part = Part::of(workload, operations, dumps, faults);
         let fitting = CHECKERS.iter().filter(|(_, _, fits)| fits.contains(&workload));
         let before = verdicts.len();
         verdicts
@@ -91,7 +120,7 @@ pub fn judge(operations: &[Operation], dumps: &[Dump]) -> Vec<Verdict> {
             verdicts.push(verdict("none", workload, &part, Err(Objection::Unknown { why })));
         }
     }
-    let all = Part { workload: "all", operations: Vec::new(), dumps };
+    let all = Part { workload: "all", operations: Vec::new(), dumps, faults };
     verdicts.push(verdict("replicas", "all", &all, replicas::check(operations, dumps)));
     verdicts
 }
@@ -124,17 +153,23 @@ struct Part<'a> {
     /// Its operations, in the order in which they began.
     operations: Vec<&'a Operation>,
     dumps: &'a [Dump],
+    faults: &'a [FaultRecord],
 }
 
 /// The rows of a bucket, by key.
 type Rows<'a> = BTreeMap<&'a str, &'a str>;
 
 impl<'a> Part<'a> {
-    fn of(workload: &'a str, operations: &'a [Operation], dumps: &'a [Dump]) -> Self {
+    fn of(
+        workload: &'a str,
+        operations: &'a [Operation],
+        dumps: &'a [Dump],
+        faults: &'a [FaultRecord],
+    ) -> Self {
         let mut own: Vec<&Operation> =
             operations.iter().filter(|op| op.workload == workload).collect();
         own.sort_by_key(|op| (op.began, op.id));
-        Part { workload, operations: own, dumps }
+        Part { workload, operations: own, dumps, faults }
     }
 
     /// What each node holds of this workload's bucket at the end. A node that has no such bucket holds
@@ -197,7 +232,9 @@ fn end(operation: &Operation) -> Option<u64> {
 /// The value that an operation gives a key, where it is one of the whole run's.
 fn written(action: &Action) -> Option<(&str, &str)> {
     match action {
-        Action::Set { key, value } => Some((key, value)),
+        Action::Set { key, value }
+        | Action::SetFor { key, value, .. }
+        | Action::Create { key, value } => Some((key, value)),
         Action::Cas { key, to, .. } => Some((key, to)),
         _ => None,
     }

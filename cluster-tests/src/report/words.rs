@@ -1,6 +1,6 @@
 //! A call in a few words: what was asked, and what came of it.
 
-use crate::history::{Action, Answer, Ending, Micro, Outcome, Resolution};
+use crate::history::{Action, Answer, Ending, Micro, Outcome, Resolution, Step, StepAnswer};
 
 use super::html::clip;
 
@@ -27,6 +27,42 @@ pub(super) fn action(action: &Action) -> String {
             format!("pair {pair} = {value}{}", self::ending(*ending))
         }
         Action::ReadPair { pair } => format!("read pair {pair}"),
+        Action::Repeat { of, key, by } => format!("add {by} to {key}, as {of} did"),
+        Action::Txn { steps } => clip(&joined(steps, txn_step), LONG),
+        Action::SetFor { key, value, seconds } => format!("set {key} = {value} for {seconds} s"),
+        Action::Create { key, value } => format!("set {key} = {value} if none"),
+        Action::Remove { key, from } => format!("delete {key} if {from}"),
+        Action::Revisit { key, from } => format!("get {key} unless {from}"),
+        Action::GetAt { key, stale, min_revision } => {
+            let stale = if *stale { ", stale" } else { "" };
+            let least = min_revision.map_or(String::new(), |least| format!(", at least @{least}"));
+            format!("get {key}{stale}{least}")
+        }
+    }
+}
+
+fn txn_step(step: &Step) -> String {
+    match step {
+        Step::Check { key, version: Some(version) } => format!("check {key} is of {version}"),
+        Step::Check { key, version: None } => format!("check {key} is none"),
+        Step::Get { key } => format!("get {key}"),
+        Step::Set { key, value } => format!("set {key} = {value}"),
+        Step::Delete { key } => format!("delete {key}"),
+        Step::Incr { key, by } => format!("add {by} to {key}"),
+    }
+}
+
+fn step_answer(answer: &StepAnswer) -> String {
+    match answer {
+        StepAnswer::Holds => "holds".to_owned(),
+        StepAnswer::Value { value: Some(value), version: Some(version) } => {
+            format!("{value} of version {version}")
+        }
+        StepAnswer::Value { value, .. } => value.clone().unwrap_or_else(|| "none".to_owned()),
+        StepAnswer::Set { version } => format!("set @{version}"),
+        StepAnswer::Deleted(true) => "deleted".to_owned(),
+        StepAnswer::Deleted(false) => "nothing deleted".to_owned(),
+        StepAnswer::Number { value, version } => format!("{value} @{version}"),
     }
 }
 
@@ -58,7 +94,18 @@ pub(super) fn answer(answer: &Answer) -> String {
             format!("{} of version {version}", or_none(value))
         }
         Answer::Value { value, version: None } => or_none(value),
+        Answer::Dated { age_ms, expires_at, .. } => {
+            let (value, version) = answer.shown().unwrap_or_default();
+            let of = version.map_or(String::new(), |version| format!(" of version {version}"));
+            let age = age_ms.map_or(String::new(), |age| format!(", {age} ms old"));
+            let dies = expires_at.map_or(String::new(), |at| format!(", until {at}"));
+            format!("{}{of}{age}{dies}", value.unwrap_or("none"))
+        }
+        Answer::Unchanged => "unchanged".to_owned(),
         Answer::Number(number) => number.to_string(),
+        Answer::Again { number, replayed: true } => format!("{number}, replayed"),
+        Answer::Again { number, replayed: false } => format!("{number}, not replayed"),
+        Answer::Results(answers) => joined(answers, step_answer),
         Answer::Rows(rows) if rows.is_empty() => "no rows".to_owned(),
         Answer::Rows(rows) => joined(rows, |(key, value)| format!("{key} = {value}")),
         Answer::Lists(lists) if lists.is_empty() => "written".to_owned(),
@@ -118,6 +165,24 @@ mod tests {
         assert_eq!(action(&Action::Append { steps }), "append 7 to 1, read 2");
         let pair = Action::Pair { pair: 3, value: "x".into(), ending: Ending::Fuel };
         assert_eq!(action(&pair), "pair 3 = x, then an endless loop");
+    }
+
+    #[test]
+    fn what_is_asked_of_another_time_says_so() {
+        let at = Action::GetAt { key: "k".into(), stale: true, min_revision: Some(4) };
+        assert_eq!(action(&at), "get k, stale, at least @4");
+        let dated = Answer::Dated {
+            value: Some("a".into()),
+            version: Some(3),
+            age_ms: Some(20),
+            expires_at: None,
+        };
+        assert_eq!(answer(&dated), "a of version 3, 20 ms old");
+        let check = Step::Check { key: "k".into(), version: None };
+        let steps = vec![check, Step::Incr { key: "n".into(), by: -2 }];
+        assert_eq!(action(&Action::Txn { steps }), "check k is none, add -2 to n");
+        let results = vec![StepAnswer::Holds, StepAnswer::Number { value: 5, version: 9 }];
+        assert_eq!(answer(&Answer::Results(results)), "holds, 5 @9");
     }
 
     #[test]

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::UNEXPECTED;
 use crate::history::{Action, Answer, Ending, Micro, Outcome, Resolution};
+use crate::history::{Step, StepAnswer};
 use crate::http::{Failure, Reply};
 use crate::model::ACCOUNTS;
 
@@ -35,6 +36,10 @@ fn of_reply(action: &Action, reply: &Reply) -> Outcome {
         503 | 429 if nothing_written => Outcome::Refused { reason: shown(reply) },
         // A node that stood still counts that against the script that it ran.
         500 if nothing_written && is_out_of_time(reply) && !is_failure(action, reply) => {
+            Outcome::Refused { reason: shown(reply) }
+        }
+        // It has not heard of the bucket yet.
+        404 if action.is_of_the_past() && code(reply).as_deref() == Some("bucket_not_found") => {
             Outcome::Refused { reason: shown(reply) }
         }
         // A node that met damage of its disk: it refuses, as it should, and ends.
@@ -98,10 +103,18 @@ fn answer(action: &Action, reply: &Reply) -> Option<Answer> {
     match (reply.status, action) {
         (200, _) if action.writes() && applied(reply) != Some("yes") => None,
         (200, _) => done(action, reply),
-        (404, Action::Get { .. }) if code(reply).as_deref() == Some("key_not_found") => {
-            Some(Answer::Value { value: None, version: None })
+        (404, Action::Get { .. } | Action::Revisit { .. } | Action::GetAt { .. })
+            if code(reply).as_deref() == Some("key_not_found") =>
+        {
+            Some(value(None, None, reply))
         }
-        (412, Action::Cas { .. }) if denied => Some(Answer::Denied),
+        (304, Action::Revisit { .. }) => Some(Answer::Unchanged),
+        (412, Action::Cas { .. } | Action::Create { .. } | Action::Remove { .. }) if denied => {
+            Some(Answer::Denied)
+        }
+        (409, Action::Txn { .. }) if code(reply).as_deref() == Some("conflict") => {
+            Some(Answer::Denied).filter(|_| denied || !action.writes())
+        }
         (
             409,
             Action::Transfer { .. }
@@ -136,9 +149,14 @@ fn done(action: &Action, reply: &Reply) -> Option<Answer> {
     let text = reply.text();
     let number = || text.trim_end().parse().ok().map(Answer::Number);
     match action {
-        Action::Get { .. } => {
-            Some(Answer::Value { version: Some(version(reply)?), value: Some(text) })
+        Action::Get { .. } | Action::Revisit { .. } | Action::GetAt { .. } => {
+            Some(value(Some(text), Some(version(reply)?), reply))
         }
+        Action::Repeat { .. } => {
+            let replayed = reply.header("idempotency-replayed") == Some("true");
+            Some(Answer::Again { number: text.trim_end().parse().ok()?, replayed })
+        }
+        Action::Txn { steps } => results(steps, &reply.body).map(Answer::Results),
         Action::Add { .. } | Action::Acquire { .. } => number(),
         Action::List { .. } => rows(&reply.body).map(Answer::Rows),
         Action::Append { steps } => lists(steps, &text).map(Answer::Lists),
@@ -148,7 +166,10 @@ fn done(action: &Action, reply: &Reply) -> Option<Answer> {
         }
         Action::ReadPair { .. } => halves(&text),
         Action::Set { .. }
+        | Action::SetFor { .. }
         | Action::Cas { .. }
+        | Action::Create { .. }
+        | Action::Remove { .. }
         | Action::Delete { .. }
         | Action::Transfer { .. }
         | Action::Release { .. }
@@ -158,15 +179,64 @@ fn done(action: &Action, reply: &Reply) -> Option<Answer> {
     }
 }
 
-/// The rows of a list with values; in JSON a value that is a number has no quotes.
+/// What a key holds, with what the answer says of time.
+fn value(value: Option<String>, version: Option<u64>, reply: &Reply) -> Answer {
+    let number = |name| reply.header(name).and_then(|text| text.parse().ok());
+    match (number("x-kvdb-age-ms"), number("x-kvdb-expires-at")) {
+        (None, None) => Answer::Value { value, version },
+        (age_ms, expires_at) => Answer::Dated { value, version, age_ms, expires_at },
+    }
+}
+
+/// The answer of a transaction.
+#[derive(Debug, Deserialize)]
+struct TxnBody {
+    results: Vec<Value>,
+}
+
+/// What each step answered. That of the row `op/ID`, which is none of them, is left out.
+fn results(steps: &[Step], body: &[u8]) -> Option<Vec<StepAnswer>> {
+    let results = serde_json::from_slice::<TxnBody>(body).ok()?.results;
+    let row = usize::from(steps.iter().any(Step::writes));
+    if results.len() != steps.len() + row {
+        return None;
+    }
+    steps.iter().zip(&results).map(|(step, result)| result_of(step, result)).collect()
+}
+
+fn result_of(step: &Step, result: &Value) -> Option<StepAnswer> {
+    let version = || result.get("version").and_then(Value::as_u64);
+    match step {
+        Step::Check { .. } => (result.get("ok")? == true).then_some(StepAnswer::Holds),
+        Step::Get { .. } => {
+            let value = match result.get("value")? {
+                Value::Null => None,
+                value => Some(text(value)?),
+            };
+            Some(StepAnswer::Value { value, version: version() })
+        }
+        Step::Set { .. } => Some(StepAnswer::Set { version: version()? }),
+        Step::Delete { .. } => result.get("deleted")?.as_bool().map(StepAnswer::Deleted),
+        Step::Incr { .. } => {
+            let value = text(result.get("value")?)?.parse().ok()?;
+            Some(StepAnswer::Number { value, version: version()? })
+        }
+    }
+}
+
+/// A value; in JSON one that is a number has no quotes.
+fn text(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+/// The rows of a list with values.
 pub(super) fn rows(body: &[u8]) -> Option<Vec<(String, String)>> {
     let rows: Vec<(String, Value)> = serde_json::from_slice(body).ok()?;
-    let row = |(key, value)| match value {
-        Value::String(text) => Some((key, text)),
-        Value::Number(number) => Some((key, number.to_string())),
-        _ => None,
-    };
-    rows.into_iter().map(row).collect()
+    rows.into_iter().map(|(key, value)| Some((key, text(&value)?))).collect()
 }
 
 /// A line for each list that was read: its elements, separated by commas.
@@ -267,6 +337,81 @@ mod tests {
         assert_eq!(balances, Answer::Balances((1..=8).collect()));
         let halves = done_at(&Action::ReadPair { pair: 1 }, &yes("\nv3\n")).0;
         assert_eq!(halves, Answer::Halves(None, Some("v3".into())));
+    }
+
+    #[test]
+    fn what_is_said_of_time_is_read() {
+        let at = |stale| Action::GetAt { key: "k".into(), stale, min_revision: Some(3) };
+        let headers = [("etag", "\"9\""), ("x-kvdb-revision", "12"), ("x-kvdb-age-ms", "40")];
+        let (version, age_ms, expires_at) = (Some(9), Some(40), None);
+        let read = Answer::Dated { value: Some("v1".into()), version, age_ms, expires_at };
+        assert_eq!(done_at(&at(true), &reply(200, &headers, "v1")), (read, Some(12)));
+        let dies = [("etag", "\"9\""), ("x-kvdb-expires-at", "1700000000000")];
+        let (age_ms, expires_at) = (None, Some(1_700_000_000_000));
+        let read = Answer::Dated { value: Some("v1".into()), version, age_ms, expires_at };
+        assert_eq!(done_at(&get(), &reply(200, &dies, "v1")).0, read);
+        let missing = error_reply(404, "no", "key_not_found", "x");
+        let none = Answer::Value { value: None, version: None };
+        assert_eq!(done_at(&at(false), &missing).0, none);
+        let behind = error_reply(503, "no", "behind", "x");
+        assert_eq!(word(&at(true), &behind), "refused");
+        let no_bucket = error_reply(404, "no", "bucket_not_found", "x");
+        assert_eq!(word(&at(true), &no_bucket), "refused");
+        assert_eq!(word(&at(false), &no_bucket), "unexpected");
+    }
+
+    #[test]
+    fn conditions_are_answered() {
+        let revisit = Action::Revisit { key: "k".into(), from: "a".into() };
+        let create = Action::Create { key: "k".into(), value: "a".into() };
+        let remove = Action::Remove { key: "k".into(), from: "a".into() };
+        let same = reply(304, &[("etag", "\"9\""), ("x-kvdb-revision", "12")], "");
+        assert_eq!(done_at(&revisit, &same), (Answer::Unchanged, Some(12)));
+        let failed = error_reply(412, "no", "precondition_failed", "x");
+        for action in [&create, &remove] {
+            assert_eq!(done_at(action, &failed).0, Answer::Denied);
+            assert_eq!(done_at(action, &yes("")).0, Answer::Written);
+        }
+        assert_eq!(word(&get(), &same), "unexpected");
+    }
+
+    #[test]
+    fn repeats_say_whether_they_are() {
+        let repeat = Action::Repeat { of: 3, key: "k".into(), by: 1 };
+        let again = |replayed| Answer::Again { number: 7, replayed };
+        assert_eq!(done_at(&repeat, &yes("7\n")).0, again(false));
+        let headers = [("idempotency-replayed", "true"), ("x-kvdb-revision", "12")];
+        assert_eq!(done_at(&repeat, &reply(200, &headers, "7")), (again(true), Some(12)));
+        let other = error_reply(422, "no", "idempotency_mismatch", "x");
+        assert_eq!(word(&repeat, &other), "unexpected");
+    }
+
+    #[test]
+    fn results_of_transactions_are_read() {
+        let key = || "k".to_owned();
+        let get = Step::Get { key: key() };
+        let check = Step::Check { key: key(), version: Some(3) };
+        let steps = vec![check, get.clone(), Step::Incr { key: key(), by: 1 }];
+        let txn = Action::Txn { steps };
+        let body = r#"{"revision":12,"results":[{"ok":true},{"value":7,"version":3},
+            {"value":8,"version":12},{"version":12}]}"#;
+        let (value, version) = (Some("7".to_owned()), Some(3));
+        let results = vec![
+            StepAnswer::Holds,
+            StepAnswer::Value { value, version },
+            StepAnswer::Number { value: 8, version: 12 },
+        ];
+        assert_eq!(done_at(&txn, &yes(body)), (Answer::Results(results), Some(12)));
+        let steps = vec![get, Step::Delete { key: key() }];
+        let body = r#"{"results":[{"value":null},{"deleted":false},{"version":12}]}"#;
+        let none = StepAnswer::Value { value: None, version: None };
+        let results = vec![none, StepAnswer::Deleted(false)];
+        let delete = Action::Txn { steps };
+        assert_eq!(done_at(&delete, &yes(body)).0, Answer::Results(results));
+        assert_eq!(word(&delete, &yes(r#"{"results":[{"value":null}]}"#)), "unexpected");
+        let failed = error_reply(409, "no", "conflict", "x");
+        assert_eq!(done_at(&txn, &failed).0, Answer::Denied);
+        assert_eq!(word(&txn, &error_reply(409, "unknown", "conflict", "x")), "unexpected");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use fastrand::Rng;
 
 use super::crowd::{Node, Shared};
 use super::request::request;
-use super::{Work, answer};
+use super::{Ask, UNEXPECTED, Work, answer};
 use crate::history::{Operation, Outcome};
 use crate::http::{Failure, Reply};
 use crate::wire::{Request, Wire};
@@ -23,6 +23,8 @@ const CALL: Duration = Duration::from_secs(8);
 const REFUSED_PAUSE: Duration = Duration::from_millis(30);
 /// How far a client that was held up may be behind: it catches up no more than this.
 const BEHIND_MAX: Duration = Duration::from_millis(500);
+/// How long a client asks the same again until it is told what became of it.
+const DEFINITE: Duration = Duration::from_secs(30);
 /// Most calls to one node before a client draws another.
 const STAY_MAX: u32 = 20;
 
@@ -82,6 +84,9 @@ impl Client {
                 due = due.max(earliest);
             }
             self.shared.rest(due).await;
+            if self.work.roams() {
+                self.node = None;
+            }
             let Some(node) = self.choose() else {
                 // Nobody is there to be asked.
                 self.shared.rest(Instant::now() + REFUSED_PAUSE).await;
@@ -119,9 +124,11 @@ impl Client {
         let ask = self.work.next(id);
         let request = request(&self.workload, id, &ask);
         let began = self.shared.now();
-        let answer = self.send(&url, request).await;
+        let outcome = match ask.once {
+            true => self.until_definite(&ask, url, &request).await,
+            false => answer::outcome(&ask.action, self.send(&url, request).await),
+        };
         let ended = self.shared.now();
-        let outcome = answer::outcome(&ask.action, answer);
         self.work.saw(&ask.action, &outcome);
         let client = self.place.of * self.life + self.place.number;
         let refused = matches!(outcome, Outcome::Refused { .. });
@@ -135,6 +142,36 @@ impl Client {
         if refused {
             let pause = REFUSED_PAUSE.mul_f64(1.0 + self.luck.f64());
             self.shared.rest(Instant::now() + pause).await;
+        }
+    }
+
+    /// Asks the same again, of any node, until it is done: an `Idempotency-Key` makes of many attempts one
+    /// call. A refusal speaks of its own attempt: it says nothing of those before it.
+    async fn until_definite(&mut self, ask: &Ask, mut url: String, request: &Request) -> Outcome {
+        let give_up = Instant::now() + DEFINITE;
+        let mut unknown = None;
+        loop {
+            let outcome = answer::outcome(&ask.action, self.send(&url, request.clone()).await);
+            let unexpected = |reason: &str| reason.starts_with(UNEXPECTED);
+            match &outcome {
+                Outcome::Done { .. } => return outcome,
+                Outcome::Unknown { reason, .. } if unexpected(reason) => return outcome,
+                Outcome::Unknown { .. } => unknown = Some(outcome),
+                Outcome::Refused { .. } if Instant::now() >= give_up => {
+                    return unknown.unwrap_or(outcome);
+                }
+                Outcome::Refused { .. } => {}
+            }
+            if Instant::now() >= give_up
+                && let Some(unknown) = unknown
+            {
+                return unknown;
+            }
+            tokio::time::sleep(REFUSED_PAUSE.mul_f64(1.0 + self.luck.f64())).await;
+            self.node = None;
+            if let Some((_, other)) = self.choose() {
+                url = other;
+            }
         }
     }
 

@@ -184,7 +184,8 @@ impl Crowd {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::sync::Mutex;
 
     use super::super::fake::{Fake, answer};
     use super::*;
@@ -284,6 +285,48 @@ mod tests {
         let outcomes = outcomes(follower.url.clone()).await;
         assert!(outcomes.iter().all(|o| matches!(o, Outcome::Done { .. })), "{outcomes:?}");
         assert_eq!((follower.requests(), leader.requests()), (6, 6));
+    }
+
+    /// Attempts so far of each `Idempotency-Key`.
+    type Attempts = Arc<Mutex<BTreeMap<String, u32>>>;
+
+    /// Lets a client ask twice in vain: the first time nobody knows, the second time for sure.
+    fn third_time(attempts: Attempts) -> impl Fn(&str) -> String + Send + Sync {
+        move |request| {
+            let key = request.lines().find_map(|line| line.strip_prefix("idempotency-key: "));
+            let Some(key) = key else { return answer(200, &[("etag", "\"2\"")], "7") };
+            let mut attempts = attempts.lock().unwrap();
+            let attempt = attempts.entry(key.to_owned()).or_default();
+            *attempt += 1;
+            let told = [("x-kvdb-applied", "yes"), ("x-kvdb-revision", "3")];
+            let again = [("idempotency-replayed", "true"), ("x-kvdb-applied", "yes")];
+            match *attempt {
+                1 => String::new(),
+                2 => answer(503, &[("x-kvdb-applied", "no")], ""),
+                3 => answer(200, &told, "7"),
+                _ => answer(200, &again, "7"),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_has_a_key_is_asked_until_it_is_told() {
+        let attempts = Attempts::default();
+        let fake = Fake::start(third_time(Arc::clone(&attempts))).await;
+        let plan = Plan { workloads: vec!["idempotent".into()], ..plan(40) };
+        let crowd = Crowd::start(&plan, vec![(1, fake.url.clone())], Instant::now());
+        let operations = crowd.finish().await;
+        let done = |o: &Operation| matches!(o.outcome, Outcome::Done { .. });
+        assert!(operations.iter().all(done), "{operations:#?}");
+        let adds = operations.iter().filter(|o| matches!(o.action, Action::Add { .. }));
+        let attempts = attempts.lock().unwrap();
+        assert_eq!(adds.clone().count(), attempts.len(), "one key for each");
+        for add in adds {
+            let attempts = attempts.get(&format!("op-{}", add.id)).unwrap();
+            assert!(*attempts >= 3, "{add:?}: {attempts}");
+        }
+        let again = operations.iter().filter(|o| matches!(o.action, Action::Repeat { .. }));
+        assert_eq!(attempts.values().sum::<u32>() as usize, 3 * attempts.len() + again.count());
     }
 
     #[tokio::test]

@@ -15,6 +15,11 @@
 //! | `lock` | a lock with fencing tokens, by scripts | two holders, a token given twice |
 //! | `list` | keys put and deleted under a prefix, and listed | a list of no single state |
 //! | `half` | scripts that fail between two writes | half a script's writes |
+//! | `idempotent` | adds with `Idempotency-Key`, asked again until it is told | an increment made twice, another answer |
+//! | `transactions` | transfers by `POST /BUCKET` with checks, and reads of all | a lost update, money made or lost |
+//! | `expiry` | keys that live for seconds, read and listed while they die | a key that dies early, late, or is back |
+//! | `conditional` | `If-Match` and `If-None-Match` on few keys | a condition that did not hold, and did |
+//! | `stale` | stale reads, and reads of at least a revision, on any node | a session that goes back, an age that lies |
 //!
 //! Invariants:
 //! - What is asked is a function of the seed, of the client's seat, and of what the client was answered;
@@ -36,17 +41,22 @@ mod answer;
 mod append;
 mod bank;
 mod client;
+mod conditional;
 mod counter;
 mod crowd;
+mod expiry;
 #[cfg(test)]
 mod fake;
 mod half;
+mod idempotent;
 mod list;
 mod lock;
 mod register;
 mod request;
 mod set;
 mod setup;
+mod stale;
+mod transactions;
 
 use crate::history::{Action, Operation, Outcome};
 
@@ -56,8 +66,21 @@ pub use request::leaves_row;
 pub use setup::setup;
 
 /// All workloads.
-pub const NAMES: &[&str] =
-    &["register", "counter", "set", "append", "bank", "lock", "list", "half"];
+pub const NAMES: &[&str] = &[
+    "register",
+    "counter",
+    "set",
+    "append",
+    "bank",
+    "lock",
+    "list",
+    "half",
+    "idempotent",
+    "transactions",
+    "expiry",
+    "conditional",
+    "stale",
+];
 
 /// How the reason begins where an answer is none that the contract knows.
 const UNEXPECTED: &str = "unexpected: ";
@@ -65,36 +88,43 @@ const UNEXPECTED: &str = "unexpected: ";
 const TROUBLES_MAX: usize = 50;
 
 /// What a client asks: one after the other, each once the last was answered.
-trait Work: Send {
+pub(crate) trait Work: Send {
     /// Draws what is asked next. The number of the operation makes its values unique.
     fn next(&mut self, id: u64) -> Ask;
 
     /// Learns what came of it.
     fn saw(&mut self, _action: &Action, _outcome: &Outcome) {}
+
+    /// Whether each call goes to a node that is drawn anew, instead of staying with one for a while.
+    fn roams(&self) -> bool {
+        false
+    }
 }
 
 /// An action, and what its request needs beyond it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Ask {
-    action: Action,
-    /// The version that a compare-and-set expects.
-    if_match: Option<u64>,
+pub(crate) struct Ask {
+    pub(crate) action: Action,
+    /// The version that a condition names.
+    version: Option<u64>,
+    /// Whether it has an `Idempotency-Key`, and is asked again until it is answered for good.
+    once: bool,
 }
 
 impl From<Action> for Ask {
     fn from(action: Action) -> Self {
-        Ask { action, if_match: None }
+        Ask { action, version: None, once: false }
     }
 }
 
 /// A client's place among those of its workload.
-struct Seat {
+pub(crate) struct Seat {
     /// Its number, from 0.
-    index: u64,
+    pub(crate) index: u64,
     /// How many there are.
-    count: u64,
+    pub(crate) count: u64,
     /// What it draws from.
-    rng: fastrand::Rng,
+    pub(crate) rng: fastrand::Rng,
 }
 
 impl Seat {
@@ -110,7 +140,7 @@ impl Seat {
 }
 
 /// What clients of a workload ask; `None` where there is no such workload.
-fn work(workload: &str, seat: Seat) -> Option<Box<dyn Work>> {
+pub(crate) fn work(workload: &str, seat: Seat) -> Option<Box<dyn Work>> {
     Some(match workload {
         "register" => Box::new(register::Register::new(seat)),
         "counter" => Box::new(counter::Counter::new(seat)),
@@ -120,6 +150,11 @@ fn work(workload: &str, seat: Seat) -> Option<Box<dyn Work>> {
         "lock" => Box::new(lock::Lock::new(seat)),
         "list" => Box::new(list::List::new(seat)),
         "half" => Box::new(half::Half::new(seat)),
+        "idempotent" => Box::new(idempotent::Idempotent::new(seat)),
+        "transactions" => Box::new(transactions::Transactions::new(seat)),
+        "expiry" => Box::new(expiry::Expiry::new(seat)),
+        "conditional" => Box::new(conditional::Conditional::new(seat)),
+        "stale" => Box::new(stale::Stale::new(seat)),
         _ => return None,
     })
 }
@@ -132,6 +167,8 @@ fn scripts(workload: &str) -> &'static [(&'static str, &'static str)] {
         "bank" => bank::SCRIPTS,
         "lock" => lock::SCRIPTS,
         "half" => half::SCRIPTS,
+        "idempotent" => idempotent::SCRIPTS,
+        "expiry" => expiry::SCRIPTS,
         _ => &[],
     }
 }
@@ -155,7 +192,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::history::{Answer, Micro};
+    use crate::history::{Answer, Micro, Resolution};
     use crate::model::Bucket;
 
     fn seat(index: u64, count: u64, seed: u64) -> Seat {
@@ -197,8 +234,9 @@ mod tests {
                 }
             }
         }
-        // register 4, counter 2, set 2, append 1, bank 2, lock 3, list 3, half 2 and 7 endings.
-        assert_eq!(kinds.len(), 26, "{kinds:#?}");
+        // register 4, counter 2, set 2, append 1, bank 2, lock 3, list 3, half 2 and 7 endings;
+        // idempotent 3, transactions 1, expiry 3, conditional 5, stale 3.
+        assert_eq!(kinds.len(), 41, "{kinds:#?}");
     }
 
     #[test]
@@ -218,6 +256,66 @@ mod tests {
         }
         let longest = bucket.rows("list/").iter().map(|(_, list)| list.split(',').count()).max();
         assert!((60..200).contains(&longest.unwrap()), "{longest:?}");
+    }
+
+    #[test]
+    fn transfers_preserve_the_sum_and_find_what_they_read() {
+        let mut bucket = Bucket::of("transactions");
+        let mut work = work("transactions", seat(0, 1, 5)).unwrap();
+        let mut moved = 0;
+        for id in 1..500 {
+            let action = work.next(id).action;
+            let answer = bucket.step(&action, id);
+            assert_ne!(answer, Answer::Denied, "{action:?}");
+            moved += u64::from(action.writes());
+            work.saw(&action, &Outcome::Done { answer, revision: Some(id) });
+        }
+        assert!(moved > 200, "{moved}");
+        let rows = bucket.rows("account/");
+        let sum: i64 = rows.iter().map(|(_, balance)| balance.parse::<i64>().unwrap()).sum();
+        assert_eq!(sum, 100 * i64::try_from(rows.len()).unwrap());
+    }
+
+    #[test]
+    fn what_is_asked_again_was_answered() {
+        let mut work = work("idempotent", seat(0, 1, 5)).unwrap();
+        let (mut answered, mut again) = (BTreeSet::new(), 0);
+        for id in 1..500 {
+            let Ask { action, once, .. } = work.next(id);
+            assert_eq!(once, matches!(action, Action::Add { .. }));
+            if let Action::Repeat { of, .. } = action {
+                assert!(answered.contains(&of), "{of} was not answered");
+                again += 1;
+            }
+            let reason = || "x".to_owned();
+            let outcome = match id % 3 {
+                0 => Outcome::Refused { reason: reason() },
+                1 => Outcome::Unknown { reason: reason(), resolution: Resolution::None },
+                _ => Outcome::Done { answer: Answer::Number(1), revision: Some(id) },
+            };
+            if id % 3 == 2 && once {
+                answered.insert(id);
+            }
+            work.saw(&action, &outcome);
+        }
+        assert!(again > 50, "{again}");
+    }
+
+    #[test]
+    fn a_session_names_the_greatest_revision_that_it_saw() {
+        let mut work = work("stale", seat(0, 1, 5)).unwrap();
+        let (mut greatest, mut named) = (None, 0);
+        for id in 1..500 {
+            let action = work.next(id).action;
+            if let Action::GetAt { min_revision: Some(least), .. } = action {
+                assert_eq!(Some(least), greatest);
+                named += 1;
+            }
+            let revision = Some(1000 + id / 2 - id % 5);
+            greatest = greatest.max(revision);
+            work.saw(&action, &Outcome::Done { answer: Answer::Written, revision });
+        }
+        assert!(named > 50, "{named}");
     }
 
     #[test]
@@ -241,7 +339,7 @@ mod tests {
         for id in 1..500 {
             let ask = work.next(id);
             if let Action::Cas { key, from, .. } = &ask.action {
-                assert_eq!(last, Some((key.clone(), from.clone(), ask.if_match)));
+                assert_eq!(last, Some((key.clone(), from.clone(), ask.version)));
                 tried += 1;
             }
             let answer = bucket.step(&ask.action, id);

@@ -36,7 +36,7 @@ impl Work for Register {
             && draw < 60
         {
             let action = Action::Cas { key, from, to: value };
-            return Ask { action, if_match: Some(version) };
+            return Ask { version: Some(version), ..action.into() };
         }
         Ask::from(match draw {
             0..50 => Action::Get { key },

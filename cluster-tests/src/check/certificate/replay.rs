@@ -47,9 +47,18 @@ impl<'a> Replay<'a> {
         self.named.extend(keys.iter().cloned());
         let evidence = self.writers_of(&keys);
         let right = match action {
-            Action::Get { key } => self.get(key, entry),
+            Action::Revisit { key, from }
+                if answer(entry.operation) == Some(&Answer::Unchanged) =>
+            {
+                self.unchanged(key, from, entry)
+            }
+            Action::Get { key } | Action::Revisit { key, .. } | Action::GetAt { key, .. } => {
+                self.get(key, entry)
+            }
             Action::List { prefix } => self.list(prefix, entry),
-            Action::Cas { key, from, to } => self.cas(key, from, to, entry),
+            Action::Cas { key, from, to } => self.swap(key, Some(from), Some(to), entry),
+            Action::Create { key, value } => self.swap(key, None, Some(value), entry),
+            Action::Remove { key, from } => self.swap(key, Some(from), None, entry),
             Action::Add { key, by } => self.add(key, *by, entry),
             Action::Delete { key } => self.delete(key, entry)?,
             _ => match answer(entry.operation) {
@@ -79,8 +88,8 @@ impl<'a> Replay<'a> {
 
     fn wrong(&self, entry: &Entry, model: &str, mut evidence: Vec<u64>) -> Objection {
         let operation = entry.operation;
-        if let Some(Answer::Value { version: Some(version), .. }) = answer(operation) {
-            evidence.extend(self.writers.get(version));
+        if let Some((_, Some(version))) = answer(operation).and_then(Answer::shown) {
+            evidence.extend(self.writers.get(&version));
         }
         evidence.push(operation.id);
         let told = match answer(operation) {
@@ -119,34 +128,39 @@ impl<'a> Replay<'a> {
         self.bucket.step(&set, revision);
     }
 
+    /// What the row of a key is from now on.
+    fn leave(&mut self, key: &str, value: Option<&str>, revision: u64) {
+        match value {
+            Some(value) => self.put(key, value, revision),
+            None => drop(self.bucket.step(&Action::Delete { key: key.to_owned() }, revision)),
+        }
+    }
+
     fn between(&self, key: &str, until: u64) -> Between {
         Between(self.settled.get(key).copied(), until)
     }
 
     fn get(&mut self, key: &str, entry: &Entry) -> Result<(), String> {
         let revision = entry.revision;
-        let Some(Answer::Value { value, version }) = answer(entry.operation) else {
+        let Some((value, version)) = answer(entry.operation).and_then(Answer::shown) else {
             return Err("that a read has a value".to_owned());
         };
         let row = self.row(key);
         let between = self.between(key, revision);
         let model = row.as_ref().map(|(value, _)| value.as_str());
         let known = row.as_ref().and_then(|(_, version)| *version);
-        if value.as_deref() != model {
-            if !self.excused(key, model, value.as_deref(), between) {
+        if value != model {
+            if !self.excused(key, model, value, between) {
                 return Err(format!("{row:?}"));
             }
-            match value {
-                Some(value) => self.put(key, value, version.unwrap_or(revision)),
-                None => drop(self.bucket.step(&Action::Delete { key: key.to_owned() }, revision)),
-            }
+            self.leave(key, value, version.unwrap_or(revision));
             // Additions may lie before one that is known, whose version it is then.
             let possible =
                 |version| Some(version) == known || self.excuses.is_gap(version, between);
             if version.is_some_and(|version| !possible(version)) {
                 return Err(format!("{row:?}"));
             }
-        } else if value.is_some() && version.is_some() && *version != known {
+        } else if value.is_some() && version.is_some() && version != known {
             let loose = self.unversioned.contains(key) || self.excuses.changes(key, between);
             if !loose || version.is_some_and(|version| self.writers.contains_key(&version)) {
                 return Err(format!("{row:?}"));
@@ -208,28 +222,39 @@ impl<'a> Replay<'a> {
 
     /// Takes over what a list showed by an excuse.
     fn adopt(&mut self, key: &str, shown: Option<&str>, revision: u64) {
-        match shown {
-            Some(value) => self.put(key, value, revision),
-            None => drop(self.bucket.step(&Action::Delete { key: key.to_owned() }, revision)),
-        }
+        self.leave(key, shown, revision);
         self.unversioned.insert(key.to_owned());
         self.settled.insert(key.to_owned(), revision);
     }
 
-    fn cas(&mut self, key: &str, from: &str, to: &str, entry: &Entry) -> Result<(), String> {
+    /// A swap on condition of a value, or that there is none; it may leave none.
+    fn swap(
+        &mut self,
+        key: &str,
+        from: Option<&str>,
+        to: Option<&str>,
+        entry: &Entry,
+    ) -> Result<(), String> {
         let row = self.row(key).map(|(value, _)| value);
         let between = self.between(key, entry.revision);
-        let matches = row.as_deref() == Some(from);
+        let matches = row.as_deref() == from;
         match answer(entry.operation) {
             Some(Answer::Denied) if !matches || self.excuses.changes(key, between) => Ok(()),
-            None | Some(Answer::Written)
-                if matches || self.excuses.shows(key, Some(from), between) =>
-            {
-                self.put(key, to, entry.revision);
+            None | Some(Answer::Written) if matches || self.excuses.shows(key, from, between) => {
+                self.leave(key, to, entry.revision);
                 Ok(())
             }
             _ => Err(format!("that the value is {row:?}")),
         }
+    }
+
+    fn unchanged(&mut self, key: &str, from: &str, entry: &Entry) -> Result<(), String> {
+        let row = self.row(key).map(|(value, _)| value);
+        let between = self.between(key, entry.revision);
+        if row.as_deref() == Some(from) || self.excuses.shows(key, Some(from), between) {
+            return Ok(());
+        }
+        Err(format!("that the value is {row:?}"))
     }
 
     fn add(&mut self, key: &str, by: i64, entry: &Entry) -> Result<(), String> {
@@ -329,10 +354,17 @@ fn short(text: &str) -> String {
 fn keys(action: &Action) -> Vec<String> {
     match action {
         Action::Get { key }
+        | Action::GetAt { key, .. }
         | Action::Set { key, .. }
+        | Action::SetFor { key, .. }
         | Action::Cas { key, .. }
+        | Action::Create { key, .. }
+        | Action::Remove { key, .. }
+        | Action::Revisit { key, .. }
         | Action::Delete { key }
+        | Action::Repeat { key, .. }
         | Action::Add { key, .. } => vec![key.clone()],
+        Action::Txn { steps } => steps.iter().map(|step| step.key().to_owned()).collect(),
         Action::List { .. } => Vec::new(),
         Action::Append { steps } => {
             let key = |step: &Micro| match step {

@@ -5,8 +5,7 @@ use std::time::Duration;
 use super::simulator::{Bug, Setup, simulate};
 use super::*;
 
-const WORKLOADS: [&str; 8] =
-    ["register", "counter", "set", "append", "bank", "lock", "list", "half"];
+const WORKLOADS: &[&str] = crate::workload::NAMES;
 
 fn setup(workload: &'static str, seed: u64) -> Setup {
     Setup {
@@ -16,7 +15,10 @@ fn setup(workload: &'static str, seed: u64) -> Setup {
         clients: 5,
         unknown: 4,
         refused: 4,
-        resolves: !matches!(workload, "register" | "list" | "set"),
+        resolves: !matches!(
+            workload,
+            "register" | "list" | "set" | "conditional" | "stale" | "expiry"
+        ),
         bug: Bug::None,
     }
 }
@@ -24,7 +26,7 @@ fn setup(workload: &'static str, seed: u64) -> Setup {
 /// No checker objects; if everything can be known, each says that it holds.
 fn must_hold(setup: &Setup, all_known: bool) {
     let run = simulate(setup);
-    for verdict in judge(&run.operations, &run.dumps) {
+    for verdict in judge(&run.operations, &run.dumps, &[]) {
         let right = match verdict.finding {
             Finding::Holds => true,
             Finding::Unknown { .. } => !all_known,
@@ -36,7 +38,7 @@ fn must_hold(setup: &Setup, all_known: bool) {
 
 #[test]
 fn a_right_database_holds() {
-    for workload in WORKLOADS {
+    for workload in WORKLOADS.iter().copied() {
         for seed in 0..60 {
             must_hold(&setup(workload, seed), true);
         }
@@ -45,7 +47,7 @@ fn a_right_database_holds() {
 
 #[test]
 fn many_unknown_outcomes_are_no_false_alarm() {
-    for workload in WORKLOADS {
+    for workload in WORKLOADS.iter().copied() {
         for seed in 100..160 {
             let few = Setup { operations: 60, ..setup(workload, seed) };
             must_hold(&Setup { unknown: 20, ..few.clone() }, true);
@@ -56,7 +58,7 @@ fn many_unknown_outcomes_are_no_false_alarm() {
 
 #[test]
 fn unknown_outcomes_that_nobody_resolved_are_no_false_alarm() {
-    for workload in WORKLOADS {
+    for workload in WORKLOADS.iter().copied() {
         for seed in 200..260 {
             must_hold(&Setup { resolves: false, ..setup(workload, seed) }, false);
         }
@@ -74,7 +76,7 @@ fn must_find(workload: &'static str, bug: Bug, checkers: &[(&str, usize)]) {
         if run.planted == 0 {
             continue;
         }
-        for (checker, _) in violations(&judge(&run.operations, &run.dumps)) {
+        for (checker, _) in violations(&judge(&run.operations, &run.dumps, &[])) {
             *found.entry(checker.to_owned()).or_default() += 1;
         }
         runs += 1;
@@ -165,6 +167,39 @@ fn a_node_that_lacks_a_row_is_found() {
     must_find("half", Bug::NodeLacksRow, &[("half", 10), ("durability", 8)]);
 }
 
+#[test]
+fn what_is_done_again_is_found() {
+    must_find("idempotent", Bug::DoneAgain, &[("certificate", 9), ("counter", 9)]);
+    must_find("idempotent", Bug::AppliedTwice, &[("certificate", 10), ("counter", 10)]);
+    must_find("idempotent", Bug::LostWrite, &[("counter", 10), ("linearizable", 9)]);
+}
+
+#[test]
+fn conditions_that_are_not_looked_at_are_found() {
+    must_find("transactions", Bug::NoCheck, &[("certificate", 10), ("versions", 10), ("bank", 8)]);
+    must_find("transactions", Bug::LostWrite, &[("certificate", 10)]);
+    must_find("transactions", Bug::StaleRead, &[("certificate", 10)]);
+    let both = [("certificate", 10), ("linearizable", 9)];
+    must_find("conditional", Bug::NoCondition, &both);
+    must_find("conditional", Bug::LostWrite, &both);
+    must_find("conditional", Bug::StaleRead, &both);
+}
+
+#[test]
+fn sessions_that_go_back_are_found() {
+    must_find("stale", Bug::Behind, &[("stale", 10)]);
+    must_find("stale", Bug::StaleRead, &[("certificate", 9)]);
+    must_find("stale", Bug::LostWrite, &[("certificate", 10)]);
+}
+
+#[test]
+fn keys_that_die_at_the_wrong_time_are_found() {
+    must_find("expiry", Bug::DiesEarly, &[("linearizable", 10)]);
+    must_find("expiry", Bug::DiesLate, &[("expiry", 10)]);
+    must_find("expiry", Bug::Undead, &[("linearizable", 10)]);
+    must_find("expiry", Bug::LostWrite, &[("linearizable", 10)]);
+}
+
 /// What this thread has worked so far; a busy machine does not count.
 fn worked() -> Duration {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
@@ -173,10 +208,10 @@ fn worked() -> Duration {
 
 #[test]
 fn long_histories_are_judged_in_seconds() {
-    for workload in WORKLOADS {
+    for workload in WORKLOADS.iter().copied() {
         let run = simulate(&Setup { operations: 20_000, clients: 10, ..setup(workload, 7) });
         let began = worked();
-        let verdicts = judge(&run.operations, &run.dumps);
+        let verdicts = judge(&run.operations, &run.dumps, &[]);
         let took = worked() - began;
         assert!(violations(&verdicts).is_empty(), "{verdicts:#?}");
         assert!(took < Duration::from_secs(30), "{workload} took {took:?}");

@@ -4,6 +4,8 @@
 mod generated;
 mod planted;
 mod simulator;
+mod story;
+mod timed;
 
 use super::*;
 

@@ -5,7 +5,9 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
 use crate::history::{Action, Answer, Dump, Ending, Micro, Operation, Outcome, Resolution};
+use crate::history::{Step, StepAnswer};
 use crate::model::{ACCOUNTS, Bucket};
+use crate::workload::{Seat, Work, work};
 
 /// What is wrong with the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +33,20 @@ pub(crate) enum Bug {
     OldReads,
     /// One node lacks a row at the end.
     NodeLacksRow,
+    /// What is asked once more is done once more.
+    DoneAgain,
+    /// A check of a transaction is not looked at.
+    NoCheck,
+    /// A condition on a value is not looked at.
+    NoCondition,
+    /// A read is older than the revision that was asked for.
+    Behind,
+    /// Keys die a second before their time.
+    DiesEarly,
+    /// Keys die seconds after their time.
+    DiesLate,
+    /// A key that died is there again.
+    Undead,
 }
 
 /// What is simulated.
@@ -62,6 +78,10 @@ const BUG_ONE_IN: u64 = 12;
 /// States that a stale read may be behind.
 const STATES_BEHIND: usize = 12;
 
+/// Where keys die, a call takes some 80 ms: they shall live through some calls, and die between others.
+const EXPIRY_SCALE: u64 = 2_000;
+const SECOND: u64 = 1_000_000;
+
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
     Begin(u64),
@@ -86,6 +106,11 @@ struct Simulator {
     clients: u64,
     unique: u64,
     planted: usize,
+    /// What clients ask that the workloads themselves draw.
+    works: BTreeMap<u64, Box<dyn Work>>,
+    /// When keys die, and what died last of them.
+    deaths: BTreeMap<String, u64>,
+    dead: BTreeMap<String, String>,
 }
 
 pub(crate) fn simulate(setup: &Setup) -> Simulated {
@@ -105,6 +130,9 @@ pub(crate) fn simulate(setup: &Setup) -> Simulated {
         clients: setup.clients,
         unique: 0,
         planted: 0,
+        works: BTreeMap::new(),
+        deaths: BTreeMap::new(),
+        dead: BTreeMap::new(),
     };
     for client in 1..=setup.clients {
         simulator.at(client, Event::Begin(client));
@@ -126,7 +154,7 @@ impl Simulator {
                     self.begin(now, client);
                 }
                 Event::Begin(_) => {}
-                Event::Apply(at) => self.apply(at),
+                Event::Apply(at) => self.apply(now, at),
                 Event::End(at) => self.end(now, at),
             }
         }
@@ -136,15 +164,17 @@ impl Simulator {
         self.rng.u8(0..100) < percent
     }
 
-    fn bug(&mut self, bug: Bug) -> bool {
-        self.setup.bug == bug && self.rng.u64(0..BUG_ONE_IN) == 0
+    /// Whether the bug strikes, one time in so many.
+    fn bug(&mut self, bug: Bug, one_in: u64) -> bool {
+        self.setup.bug == bug && self.rng.u64(0..one_in) == 0
     }
 
     fn begin(&mut self, now: u64, client: u64) {
         let at = self.operations.len();
         let action = self.draw(client);
-        let applied = now + self.rng.u64(0..40);
-        let ended = applied + self.rng.u64(0..40);
+        let scale = if self.setup.workload == "expiry" { EXPIRY_SCALE } else { 1 };
+        let applied = now + self.rng.u64(0..40) * scale;
+        let ended = applied + self.rng.u64(0..40) * scale;
         let outcome = if self.chance(self.setup.unknown) {
             let reason = "lost".to_owned();
             Outcome::Unknown { reason, resolution: Resolution::None }
@@ -160,7 +190,7 @@ impl Simulator {
                 let late = if self.rng.bool() { self.rng.u64(0..600) } else { 0 };
                 self.at(applied + late, Event::Apply(at));
             }
-            Outcome::Refused { .. } if self.bug(Bug::RefusedApplied) => {
+            Outcome::Refused { .. } if self.bug(Bug::RefusedApplied, BUG_ONE_IN) => {
                 self.at(applied, Event::Apply(at));
             }
             _ => {}
@@ -209,8 +239,18 @@ impl Simulator {
                 amount: self.rng.u64(1..60),
             },
             "lock" => self.draw_lock(client, value),
-            _ => self.draw_half(value),
+            "half" => self.draw_half(value),
+            _ => self.draw_work(client),
         }
+    }
+
+    /// What the workload's own clients would ask.
+    fn draw_work(&mut self, client: u64) -> Action {
+        let (id, setup) = (self.operations.len() as u64 + 1, &self.setup);
+        let (index, count) = (client % setup.clients, setup.clients);
+        let rng = fastrand::Rng::with_seed(setup.seed ^ (client << 32));
+        let new = || work(setup.workload, Seat { index, count, rng }).unwrap();
+        self.works.entry(client).or_insert_with(new).next(id).action
     }
 
     fn draw_register(&mut self, client: u64, key: String, value: String) -> Action {
@@ -250,10 +290,17 @@ impl Simulator {
         }
     }
 
-    fn apply(&mut self, at: usize) {
+    fn apply(&mut self, now: u64, at: usize) {
         let operation = self.operations[at].clone();
+        self.bury(now);
         let (answer, revision) = self.executed(&operation);
-        if self.setup.bug != Bug::None {
+        if let Action::SetFor { key, seconds, .. } = &operation.action {
+            let early = self.bug(Bug::DiesEarly, 1);
+            self.planted += usize::from(early);
+            let seconds = seconds - u64::from(early);
+            self.deaths.insert(key.clone(), now + seconds * SECOND);
+        }
+        if self.setup.bug != Bug::None || self.setup.workload == "stale" {
             self.old.push((self.bucket.clone(), self.revision));
             let from = self.old.len().saturating_sub(STATES_BEHIND);
             self.old.drain(..from);
@@ -261,21 +308,106 @@ impl Simulator {
         self.answers.insert(at, (answer, revision));
     }
 
+    /// Lets those keys die whose time is over.
+    fn bury(&mut self, now: u64) {
+        let late = if self.setup.bug == Bug::DiesLate { 2 * SECOND } else { 0 };
+        let over: Vec<String> = self
+            .deaths
+            .iter()
+            .filter(|(_, at)| **at + late <= now)
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in over {
+            self.deaths.remove(&key);
+            let rows = self.bucket.rows(&key);
+            let Some((_, value)) = rows.into_iter().next() else { continue };
+            self.planted += usize::from(late > 0);
+            self.bucket.step(&Action::Delete { key: key.clone() }, 0);
+            self.dead.insert(key, value);
+        }
+    }
+
+    /// What is answered from another time: an answer that is given again, a state that is old.
+    fn of_the_past(&mut self, action: &Action) -> Option<(Answer, u64)> {
+        match action {
+            Action::Repeat { of, key, by } => {
+                let at = usize::try_from(*of).unwrap() - 1;
+                let (Answer::Number(number), revision) = self.answers[&at] else { panic!("{of}") };
+                if self.bug(Bug::DoneAgain, BUG_ONE_IN) {
+                    self.planted += 1;
+                    self.revision += 1;
+                    let add = Action::Add { key: key.clone(), by: *by };
+                    self.bucket.step(&add, self.revision);
+                }
+                Some((Answer::Again { number, replayed: true }, revision))
+            }
+            Action::GetAt { stale, min_revision, .. } => {
+                let behind = self.bug(Bug::Behind, 3);
+                let least = min_revision.filter(|_| !behind).unwrap_or(0);
+                let states = self.old.iter().filter(|(_, revision)| *revision >= least);
+                let states: Vec<_> = states.filter(|_| *stale || behind).collect();
+                let now = (self.bucket.clone(), self.revision);
+                let drawn = self.rng.choice(states).cloned().unwrap_or(now);
+                let (mut state, revision) = drawn;
+                self.planted += usize::from(min_revision.is_some_and(|least| revision < least));
+                let read = state.step(action, revision);
+                let (value, version) = read.shown()?;
+                let (value, age_ms) = (value.map(str::to_owned), Some(1_000_000));
+                let age_ms = age_ms.filter(|_| *stale);
+                Some((Answer::Dated { value, version, age_ms, expires_at: None }, revision))
+            }
+            Action::Get { key } if self.dead.contains_key(key) && self.bug(Bug::Undead, 2) => {
+                let value = self.dead.get(key).cloned();
+                self.planted += usize::from(self.bucket.rows(key).is_empty());
+                Some((Answer::Value { value, version: Some(1) }, self.revision))
+            }
+            _ => None,
+        }
+    }
+
+    /// The same without its conditions.
+    fn unconditional(&mut self, action: &Action) -> Option<Action> {
+        match action {
+            Action::Txn { steps } if self.bug(Bug::NoCheck, 1) => {
+                let steps = steps.iter().filter(|step| !matches!(step, Step::Check { .. }));
+                Some(Action::Txn { steps: steps.cloned().collect() })
+            }
+            Action::Cas { key, to: value, .. } | Action::Create { key, value }
+                if self.bug(Bug::NoCondition, 3) =>
+            {
+                Some(Action::Set { key: key.clone(), value: value.clone() })
+            }
+            _ => None,
+        }
+    }
+
     /// Executes a call, rightly or not; answers what the client is told.
     fn executed(&mut self, operation: &Operation) -> (Answer, u64) {
+        if let Some(told) = self.of_the_past(&operation.action) {
+            return told;
+        }
         let action = &operation.action;
         let was = if self.setup.bug == Bug::None { None } else { Some(self.bucket.clone()) };
         let rows_before = self.row_is_there(action);
-        if !operation.writes() && self.bug(Bug::StaleRead) {
+        if !operation.writes() && self.bug(Bug::StaleRead, BUG_ONE_IN) {
             let (mut old, revision) = self.old_state();
             return (old.step(action, revision), revision);
         }
-        if !operation.writes() && self.bug(Bug::MislabelledRead) {
+        if !operation.writes() && self.bug(Bug::MislabelledRead, BUG_ONE_IN) {
             let (mut old, _) = self.old_state();
             return (old.step(action, 0), self.revision);
         }
-        let answer = self.bucket.step(action, self.revision + 1);
-        if self.bug(Bug::FailedApplied)
+        let mut answer = self.bucket.step(action, self.revision + 1);
+        if answer == Answer::Denied
+            && let Some(action) = self.unconditional(action)
+        {
+            self.planted += 1;
+            answer = self.bucket.step(&action, self.revision + 1);
+            if let (Answer::Results(results), Action::Txn { .. }) = (&mut answer, &action) {
+                results.splice(..0, [StepAnswer::Holds, StepAnswer::Holds]);
+            }
+        }
+        if self.bug(Bug::FailedApplied, BUG_ONE_IN)
             && let Action::Pair { pair, value, ending: Ending::Abort } = action
         {
             let (pair, value) = (*pair, value.clone());
@@ -289,7 +421,7 @@ impl Simulator {
         if nothing {
             return (answer, self.revision);
         }
-        if self.bug(Bug::LostWrite) {
+        if self.bug(Bug::LostWrite, BUG_ONE_IN) {
             self.bucket = was.unwrap_or_default();
             self.planted += 1;
             self.revision += 1;
@@ -317,23 +449,23 @@ impl Simulator {
     /// Plants what is wrong with an applied write.
     fn spoil(&mut self, action: &Action, was: Option<Bucket>, answer: Answer) -> (Answer, u64) {
         let revision = self.revision;
-        if self.bug(Bug::AppliedTwice) {
+        if self.bug(Bug::AppliedTwice, BUG_ONE_IN) {
             self.planted += 1;
             self.revision += 1;
             self.bucket.step(action, self.revision);
         }
-        if self.bug(Bug::RevisionBack) {
+        if self.bug(Bug::RevisionBack, BUG_ONE_IN) {
             self.planted += 1;
             return (answer, revision - self.rng.u64(1..5));
         }
-        if self.bug(Bug::HalfApplied)
+        if self.bug(Bug::HalfApplied, BUG_ONE_IN)
             && let Some(first) = first_half(action)
         {
             self.planted += 1;
             self.bucket = was.unwrap_or_default();
             self.bucket.step(&first, revision);
         }
-        if self.bug(Bug::OldReads)
+        if self.bug(Bug::OldReads, BUG_ONE_IN)
             && let Action::Append { .. } = action
         {
             let (mut old, _) = self.old_state();
@@ -350,6 +482,9 @@ impl Simulator {
                 let (answer, revision) = self.answers[&at].clone();
                 self.learn(client, &self.operations[at].action.clone(), &answer);
                 let outcome = Outcome::Done { answer, revision: Some(revision) };
+                if let Some(work) = self.works.get_mut(&client) {
+                    work.saw(&self.operations[at].action, &outcome);
+                }
                 self.operations[at].outcome = outcome;
             }
             Outcome::Refused { .. } => next += 5,
@@ -378,7 +513,9 @@ impl Simulator {
     fn finish(mut self) -> Simulated {
         if self.setup.resolves {
             // Half of the additions are no scripts, and leave no row.
-            let leaves_row = |op: &Operation| op.workload != "counter" || op.id.is_multiple_of(2);
+            let leaves_row = |op: &Operation| {
+                !matches!(op.action, Action::Add { .. }) || op.id.is_multiple_of(2)
+            };
             for operation in self.operations.iter_mut().filter(|op| leaves_row(op)) {
                 if let Outcome::Unknown { resolution, .. } = &mut operation.outcome {
                     let applied = self.applied.get(&operation.id);
@@ -387,6 +524,7 @@ impl Simulator {
                 }
             }
         }
+        self.bury(u64::MAX / 2);
         let mut rows = self.bucket.rows("");
         rows.extend(self.applied.keys().map(|id| (format!("op/{id}"), "1".to_owned())));
         let mut dumps: Vec<Dump> = (1..=3)
