@@ -11,6 +11,8 @@ use crate::error::{Error, Missing};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorCode {
+    /// This node does not have the revision yet that was asked for.
+    Behind,
     /// There is no bucket of that name.
     BucketNotFound,
     /// It exists already, or a check failed.
@@ -21,6 +23,10 @@ pub enum ErrorCode {
     Forbidden,
     /// The requested format does not exist.
     Format,
+    /// A bucket's records of answers are full.
+    IdempotencyFull,
+    /// Another request came with the same key.
+    IdempotencyMismatch,
     /// A fault of ours.
     Internal,
     /// The request is malformed.
@@ -41,12 +47,18 @@ pub enum ErrorCode {
     PathNotFound,
     /// An `If-Match` or `If-None-Match` did not hold.
     PreconditionFailed,
+    /// Too many requests.
+    RateLimited,
+    /// The history since that revision is gone.
+    RevisionGone,
     /// A script failed.
     ScriptError,
     /// A script met a limit.
     ScriptLimit,
     /// There is no script of that name.
     ScriptNotFound,
+    /// There is no such token.
+    TokenNotFound,
     /// A size limit was met.
     TooLarge,
     /// The credential fits nothing.
@@ -126,11 +138,14 @@ impl ErrorCode {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
+            ErrorCode::Behind => "behind",
             ErrorCode::BucketNotFound => "bucket_not_found",
             ErrorCode::Conflict => "conflict",
             ErrorCode::Corrupt => "corrupt",
             ErrorCode::Forbidden => "forbidden",
             ErrorCode::Format => "format",
+            ErrorCode::IdempotencyFull => "idempotency_full",
+            ErrorCode::IdempotencyMismatch => "idempotency_mismatch",
             ErrorCode::Internal => "internal",
             ErrorCode::Invalid => "invalid",
             ErrorCode::KeyNotFound => "key_not_found",
@@ -141,9 +156,12 @@ impl ErrorCode {
             ErrorCode::OutcomeUnknown => "outcome_unknown",
             ErrorCode::PathNotFound => "path_not_found",
             ErrorCode::PreconditionFailed => "precondition_failed",
+            ErrorCode::RateLimited => "rate_limited",
+            ErrorCode::RevisionGone => "revision_gone",
             ErrorCode::ScriptError => "script_error",
             ErrorCode::ScriptLimit => "script_limit",
             ErrorCode::ScriptNotFound => "script_not_found",
+            ErrorCode::TokenNotFound => "token_not_found",
             ErrorCode::TooLarge => "too_large",
             ErrorCode::Unauthorized => "unauthorized",
         }
@@ -160,7 +178,11 @@ impl ErrorCode {
             | ErrorCode::KeyNotFound
             | ErrorCode::MemberNotFound
             | ErrorCode::PathNotFound
-            | ErrorCode::ScriptNotFound => StatusCode::NOT_FOUND,
+            | ErrorCode::ScriptNotFound
+            | ErrorCode::TokenNotFound => StatusCode::NOT_FOUND,
+            ErrorCode::RevisionGone => StatusCode::GONE,
+            ErrorCode::IdempotencyMismatch => StatusCode::UNPROCESSABLE_ENTITY,
+            ErrorCode::RateLimited | ErrorCode::IdempotencyFull => StatusCode::TOO_MANY_REQUESTS,
             ErrorCode::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             ErrorCode::Format => StatusCode::NOT_ACCEPTABLE,
             ErrorCode::Conflict => StatusCode::CONFLICT,
@@ -170,9 +192,10 @@ impl ErrorCode {
             | ErrorCode::ScriptLimit
             | ErrorCode::Corrupt
             | ErrorCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-            ErrorCode::NoLeader | ErrorCode::Overloaded | ErrorCode::OutcomeUnknown => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            ErrorCode::Behind
+            | ErrorCode::NoLeader
+            | ErrorCode::Overloaded
+            | ErrorCode::OutcomeUnknown => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -182,6 +205,7 @@ impl ErrorCode {
         match self {
             // Nothing was done, and the reason passes by itself.
             ErrorCode::NoLeader | ErrorCode::Overloaded => true,
+            ErrorCode::Behind | ErrorCode::RateLimited | ErrorCode::IdempotencyFull => true,
             // Asking again could do it twice.
             ErrorCode::OutcomeUnknown => false,
             // The request or the state must change first.
@@ -198,6 +222,9 @@ impl ErrorCode {
             | ErrorCode::ScriptError
             | ErrorCode::ScriptLimit
             | ErrorCode::ScriptNotFound
+            | ErrorCode::RevisionGone
+            | ErrorCode::IdempotencyMismatch
+            | ErrorCode::TokenNotFound
             | ErrorCode::TooLarge
             | ErrorCode::Unauthorized => false,
             // The node must be mended first.
@@ -227,6 +254,12 @@ impl ErrorCode {
             | ErrorCode::ScriptError
             | ErrorCode::ScriptLimit
             | ErrorCode::ScriptNotFound
+            | ErrorCode::Behind
+            | ErrorCode::IdempotencyFull
+            | ErrorCode::IdempotencyMismatch
+            | ErrorCode::RateLimited
+            | ErrorCode::RevisionGone
+            | ErrorCode::TokenNotFound
             | ErrorCode::TooLarge
             | ErrorCode::Unauthorized => true,
         }
