@@ -13,7 +13,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::kv::limits::{TRANSACTION_BYTES_MAX, VALUE_BYTES_MAX};
+use crate::kv::limits::{TRANSACTION_BYTES_MAX, TTL_SECONDS_MAX, VALUE_BYTES_MAX};
 
 /// Who may create buckets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -195,6 +195,15 @@ table! {
         peer_listen: String = "127.0.0.1:7401".to_owned(), "KVDB_PEER_LISTEN", "ADDR";
         /// Who may create buckets. Default: open.
         create_buckets: CreateBuckets = CreateBuckets::Open, "KVDB_CREATE_BUCKETS", "WHO";
+        /// Seconds that the keys of a new bucket live, where its creator does not say; 0 is for ever.
+        /// Default: 0.
+        default_ttl: u64 = 0, "KVDB_DEFAULT_TTL", "SECONDS";
+        /// Keys that a bucket may hold; 0 is any number. Default: 0.
+        bucket_keys_max: u64 = 0, "KVDB_BUCKET_KEYS_MAX", "N";
+        /// Bytes of keys and values that a bucket may hold; 0 is any number. Default: 0.
+        bucket_bytes_max: u64 = 0, "KVDB_BUCKET_BYTES_MAX", "N";
+        /// Seconds that an answer is kept for repeats under its Idempotency-Key. Default: 86400 (a day).
+        idempotency_seconds: u64 = 86_400, "KVDB_IDEMPOTENCY_SECONDS", "SECONDS";
         /// How a follower gets a script call to the leader. Default: redirect.
         script_routing: ScriptRouting = ScriptRouting::Redirect, "KVDB_SCRIPT_ROUTING", "HOW";
         /// Largest value, and body of a request, in bytes. Default: 1048576 (1 MiB).
@@ -215,6 +224,9 @@ table! {
         /// How long a silent leader is respected, in milliseconds. A node stands for election after
         /// one and a half times to twice this, each at its own moment. Default: 800.
         election_ms: u64 = 800, "KVDB_ELECTION_MS", "MS";
+        /// How far a leader's clock may be from the median of the voters', in milliseconds, before it stamps
+        /// nothing and hands leadership over. Default: 5000.
+        clock_skew_max_ms: u64 = 5000, "KVDB_CLOCK_SKEW_MAX_MS", "MS";
         /// Applied entries after which a snapshot is taken. Default: 500000.
         snapshot_entries: u64 = 500_000, "KVDB_SNAPSHOT_ENTRIES", "N";
         /// Entries kept in the log behind a snapshot, for followers that were away. Default: 200000.
@@ -236,6 +248,8 @@ fn processors() -> usize {
 
 /// Shortest election timeout in heartbeats: one lost heartbeat must not depose a leader.
 const HEARTBEATS_PER_ELECTION: u64 = 3;
+/// Least skew of clocks: what an answer on its way may make of equal ones.
+const CLOCK_SKEW_MIN: u64 = 500;
 /// Most executor threads.
 const THREADS_MAX: usize = 1024;
 /// Least write buffer: RocksDB takes no smaller one.
@@ -391,6 +405,8 @@ impl Config {
                 mistakes.push(format!("{flag} {value}: choose from {min} to {max}"));
             }
         };
+        check("--default-ttl", self.default_ttl, 0, TTL_SECONDS_MAX);
+        check("--idempotency-seconds", self.idempotency_seconds, 1, TTL_SECONDS_MAX);
         // A value travels in one transaction, with its key and frame.
         check(
             "--value-bytes-max",
@@ -407,6 +423,7 @@ impl Config {
         check("--heartbeat-ms", self.heartbeat_ms, 1, 60_000);
         let shortest = self.heartbeat_ms.saturating_mul(HEARTBEATS_PER_ELECTION);
         check("--election-ms", self.election_ms, shortest, 600_000);
+        check("--clock-skew-max-ms", self.clock_skew_max_ms, CLOCK_SKEW_MIN, 86_400_000);
         check("--snapshot-entries", self.snapshot_entries, 1, u64::MAX);
         let write_buffer = self.write_buffer_bytes as u64;
         check("--write-buffer-bytes", write_buffer, WRITE_BUFFER_MIN, 1 << 40);
@@ -552,7 +569,9 @@ mod tests {
         let text = Config::settle(options, Options::default()).unwrap().reference();
         let comment = |line: &str| match line.strip_suffix(" is not set") {
             Some(name) => format!("{name} = …"),
-            None if line.starts_with(['#', 'd']) || line.is_empty() => line.to_owned(),
+            None if line.starts_with(['#']) || line.starts_with("data = ") || line.is_empty() => {
+                line.to_owned()
+            }
             None => format!("# {line}"),
         };
         let expected: Vec<_> = text.trim_end().lines().map(comment).collect();

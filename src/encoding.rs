@@ -14,7 +14,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::error::{Error, Result};
 
 /// The version of every encoded value.
-pub const FORMAT: u8 = 1;
+pub const FORMAT: u8 = 2;
 /// The largest value that can be decoded: a transaction's bytes and some room for its frame.
 pub const MAX_BYTES: usize = 64 << 20;
 
@@ -97,6 +97,6 @@ mod tests {
         assert!(decode::<u8>("test", &inner).unwrap_err().to_string().contains("1 bytes after"));
         let mut other = vec![FORMAT + 1, 7];
         other.extend(crc32fast::hash(&other).to_le_bytes());
-        assert!(decode::<u8>("test", &other).unwrap_err().to_string().contains("format 2"));
+        assert!(decode::<u8>("test", &other).unwrap_err().to_string().contains("format 3"));
     }
 }

@@ -19,6 +19,10 @@ pub enum Missing {
     Key,
     /// No script of that name.
     Script,
+    /// No version of a script with that number.
+    ScriptVersion,
+    /// No token with that id.
+    Token,
     /// No route at that path.
     Path,
     /// No member with that node id.
@@ -31,9 +35,34 @@ impl fmt::Display for Missing {
             Missing::Bucket => "bucket",
             Missing::Key => "key",
             Missing::Script => "script",
+            Missing::ScriptVersion => "version of the script",
+            Missing::Token => "token",
             Missing::Path => "path",
             Missing::Member => "member",
         })
+    }
+}
+
+/// An error, and the revision of the bucket that it was judged at, where there was one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Failure {
+    /// What went wrong.
+    pub error: Error,
+    /// The bucket's revision.
+    pub revision: Option<u64>,
+}
+
+impl Failure {
+    /// An error that was judged in a bucket at a revision.
+    #[must_use]
+    pub fn at(revision: u64, error: Error) -> Self {
+        Failure { error, revision: Some(revision) }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Failure { error, revision: None }
     }
 }
 
@@ -77,6 +106,22 @@ pub enum Error {
         /// Its value in bytes.
         max: u64,
     },
+    /// A bucket holds as much as it may.
+    #[error("the bucket is limited to {max} {what}")]
+    Quota {
+        /// What there would be too much of, in the plural.
+        what: &'static str,
+        /// How much there may be.
+        max: u64,
+    },
+    /// The `Idempotency-Key` was used for another request, or by somebody else.
+    #[error(
+        "the Idempotency-Key was used for another request or by another caller: choose a new one"
+    )]
+    IdempotencyMismatch,
+    /// The bucket keeps as many recorded answers as it may.
+    #[error("the bucket keeps as many recorded answers as it may: call later, or without a key")]
+    IdempotencyFull,
     /// A script failed; the message carries its name and line.
     #[error("{message}")]
     Script {
@@ -105,6 +150,14 @@ pub enum Error {
     /// Nobody leads at present; nothing was done.
     #[error("no leader: {0}")]
     NoLeader(String),
+    /// This node does not have a revision yet that was asked for.
+    #[error("this node has revision {revision} of the bucket, and not {asked} yet: ask again")]
+    Behind {
+        /// What it has; 0 where it has no bucket of that name.
+        revision: u64,
+        /// What was asked for.
+        asked: u64,
+    },
     /// The outcome of a proposed write is not known.
     #[error("outcome unknown: {0}")]
     Unknown(String),
@@ -140,6 +193,9 @@ impl Error {
             | Error::Conflict(_)
             | Error::PreconditionFailed(_)
             | Error::TooLarge { .. }
+            | Error::Quota { .. }
+            | Error::IdempotencyMismatch
+            | Error::IdempotencyFull
             | Error::Script { .. } => true,
             // A wall clock may have ended the script.
             Error::ScriptLimit { .. } => false,
@@ -147,6 +203,7 @@ impl Error {
             Error::Overloaded(_)
             | Error::NotLeader { .. }
             | Error::NoLeader(_)
+            | Error::Behind { .. }
             | Error::Unknown(_)
             | Error::Corrupt { .. }
             | Error::Io(_)

@@ -66,6 +66,11 @@ fn describe() {
     describe_gauge!("kvdb_raft_purged_index", "The last entry purged from the log.");
     describe_counter!("kvdb_raft_log_entries", "Entries appended to the log since the start.");
     describe_counter!("kvdb_raft_log_syncs", "Syncs of the log since the start.");
+    describe_gauge!(
+        "kvdb_clock_offset_seconds",
+        "How far the clock is ahead of the voters' median."
+    );
+    describe_gauge!("kvdb_clock_skewed", "1 where the clock is too far away to lead with, else 0.");
     describe_gauge!("kvdb_node_ready", "1 where the node may be sent requests, else 0.");
 }
 
@@ -163,6 +168,10 @@ pub struct Standing {
     pub snapshot_index: u64,
     /// The last entry purged from its log.
     pub purged_index: u64,
+    /// How far its clock is ahead of the voters' median, in milliseconds.
+    pub clock_offset_ms: i64,
+    /// Whether that is too far.
+    pub is_skewed: bool,
     /// Entries appended to its log since it started.
     pub log_entries: u64,
     /// Syncs of its log since it started.
@@ -179,12 +188,19 @@ pub fn observe_standing(standing: &Standing) {
     gauge!("kvdb_raft_applied_index").set(index(standing.applied_index));
     gauge!("kvdb_raft_snapshot_index").set(index(standing.snapshot_index));
     gauge!("kvdb_raft_purged_index").set(index(standing.purged_index));
+    gauge!("kvdb_clock_offset_seconds").set(seconds(standing.clock_offset_ms));
+    gauge!("kvdb_clock_skewed").set(flag(standing.is_skewed));
     counter!("kvdb_raft_log_entries").absolute(standing.log_entries);
     counter!("kvdb_raft_log_syncs").absolute(standing.log_syncs);
 }
 
 fn flag(is: bool) -> f64 {
     f64::from(u8::from(is))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "Prometheus has floats; exact below 2^53")]
+fn seconds(ms: i64) -> f64 {
+    ms as f64 / 1000.0
 }
 
 #[expect(clippy::cast_precision_loss, reason = "Prometheus has floats; exact below 2^53")]

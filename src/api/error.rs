@@ -7,62 +7,125 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Missing};
 
-/// The public name of an error. Names are part of the wire: never change one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ErrorCode {
-    /// This node does not have the revision yet that was asked for.
-    Behind,
+/// Makes [`ErrorCode`] and what each means of one table. `retry` says that the same call, sent again by
+/// itself, may well succeed and does no harm; `no` that nothing of the call was or will be written.
+macro_rules! codes {
+    ($( $(#[doc = $doc:literal])+ $code:ident = $name:literal, $status:ident, $retry:ident, $applied:ident; )*) => {
+        /// The public name of an error. Names are part of the wire: never change one.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub enum ErrorCode {
+            $( $(#[doc = $doc])+ $code, )*
+        }
+
+        impl ErrorCode {
+            /// All of them, in the order of their names.
+            pub const ALL: &[ErrorCode] = &[$( ErrorCode::$code, )*];
+
+            /// The name on the wire.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $( ErrorCode::$code => $name, )*
+                }
+            }
+
+            /// The HTTP status.
+            #[must_use]
+            pub fn status(self) -> StatusCode {
+                match self {
+                    $( ErrorCode::$code => StatusCode::$status, )*
+                }
+            }
+
+            /// Whether the same call, sent again by itself, may well succeed and does no harm.
+            #[must_use]
+            pub fn is_retryable(self) -> bool {
+                match self {
+                    $( ErrorCode::$code => matches!(Again::$retry, Again::Retry), )*
+                }
+            }
+
+            /// What an answer with this code says in `X-Kvdb-Applied`.
+            #[must_use]
+            pub fn applied(self) -> Applied {
+                match self {
+                    $( ErrorCode::$code => Applied::$applied, )*
+                }
+            }
+
+            /// One line that says what it means.
+            #[must_use]
+            pub fn meaning(self) -> &'static str {
+                match self {
+                    $( ErrorCode::$code => concat!($($doc),+), )*
+                }
+            }
+        }
+    };
+}
+
+/// Whether a client may send the same call again by itself.
+enum Again {
+    /// Nothing was done, and the reason passes by itself.
+    Retry,
+    /// The request, the state or the node must change first, or it could be done twice.
+    Never,
+}
+
+// An executor that fails before it proposes has written nothing, and what fails after it says *unknown*:
+// so faults of ours are `No` as well.
+codes! {
+    /// This node does not have the revision that was asked for yet.
+    Behind = "behind", SERVICE_UNAVAILABLE, Retry, No;
     /// There is no bucket of that name.
-    BucketNotFound,
+    BucketNotFound = "bucket_not_found", NOT_FOUND, Never, No;
     /// It exists already, or a check failed.
-    Conflict,
+    Conflict = "conflict", CONFLICT, Never, No;
     /// Stored bytes are damaged; they are not served.
-    Corrupt,
+    Corrupt = "corrupt", INTERNAL_SERVER_ERROR, Never, No;
     /// The caller lacks a permission.
-    Forbidden,
+    Forbidden = "forbidden", FORBIDDEN, Never, No;
     /// The requested format does not exist.
-    Format,
-    /// A bucket's records of answers are full.
-    IdempotencyFull,
-    /// Another request came with the same key.
-    IdempotencyMismatch,
+    Format = "format", NOT_ACCEPTABLE, Never, No;
+    /// The bucket keeps as many recorded answers as it may.
+    IdempotencyFull = "idempotency_full", TOO_MANY_REQUESTS, Never, No;
+    /// The `Idempotency-Key` was used for another request, or by somebody else.
+    IdempotencyMismatch = "idempotency_mismatch", UNPROCESSABLE_ENTITY, Never, No;
     /// A fault of ours.
-    Internal,
+    Internal = "internal", INTERNAL_SERVER_ERROR, Never, No;
     /// The request is malformed.
-    Invalid,
+    Invalid = "invalid", BAD_REQUEST, Never, No;
     /// There is no such key.
-    KeyNotFound,
+    KeyNotFound = "key_not_found", NOT_FOUND, Never, No;
     /// There is no member with that node id.
-    MemberNotFound,
+    MemberNotFound = "member_not_found", NOT_FOUND, Never, No;
     /// The path exists, the method does not.
-    MethodNotAllowed,
+    MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, Never, No;
     /// Nobody leads at present.
-    NoLeader,
-    /// A queue is full.
-    Overloaded,
+    NoLeader = "no_leader", SERVICE_UNAVAILABLE, Retry, No;
     /// The write may or may not have happened.
-    OutcomeUnknown,
+    OutcomeUnknown = "outcome_unknown", SERVICE_UNAVAILABLE, Never, Unknown;
+    /// A queue is full.
+    Overloaded = "overloaded", SERVICE_UNAVAILABLE, Retry, No;
     /// There is nothing at that path.
-    PathNotFound,
+    PathNotFound = "path_not_found", NOT_FOUND, Never, No;
     /// An `If-Match` or `If-None-Match` did not hold.
-    PreconditionFailed,
-    /// Too many requests.
-    RateLimited,
-    /// The history since that revision is gone.
-    RevisionGone,
+    PreconditionFailed = "precondition_failed", PRECONDITION_FAILED, Never, No;
     /// A script failed.
-    ScriptError,
+    ScriptError = "script_error", INTERNAL_SERVER_ERROR, Never, No;
     /// A script met a limit.
-    ScriptLimit,
+    ScriptLimit = "script_limit", INTERNAL_SERVER_ERROR, Never, No;
     /// There is no script of that name.
-    ScriptNotFound,
-    /// There is no such token.
-    TokenNotFound,
-    /// A size limit was met.
-    TooLarge,
+    ScriptNotFound = "script_not_found", NOT_FOUND, Never, No;
+    /// The script has no version with that number.
+    ScriptVersionNotFound = "script_version_not_found", NOT_FOUND, Never, No;
+    /// There is no token with that id.
+    TokenNotFound = "token_not_found", NOT_FOUND, Never, No;
+    /// A size limit was met, or a bucket's quota.
+    TooLarge = "too_large", PAYLOAD_TOO_LARGE, Never, No;
     /// The credential fits nothing.
-    Unauthorized,
+    Unauthorized = "unauthorized", UNAUTHORIZED, Never, No;
 }
 
 /// What became of a mutating call, as this answer knows it.
@@ -112,12 +175,15 @@ impl ErrorCode {
             Error::NotAcceptable(_) => ErrorCode::Format,
             Error::Conflict(_) => ErrorCode::Conflict,
             Error::PreconditionFailed(_) => ErrorCode::PreconditionFailed,
-            Error::TooLarge { .. } => ErrorCode::TooLarge,
+            Error::TooLarge { .. } | Error::Quota { .. } => ErrorCode::TooLarge,
+            Error::IdempotencyMismatch => ErrorCode::IdempotencyMismatch,
+            Error::IdempotencyFull => ErrorCode::IdempotencyFull,
             Error::Script { .. } => ErrorCode::ScriptError,
             Error::ScriptLimit { .. } => ErrorCode::ScriptLimit,
             Error::Overloaded(_) => ErrorCode::Overloaded,
             // Refused before the log took anything; the edge asked elsewhere and found nobody.
             Error::NotLeader { .. } | Error::NoLeader(_) => ErrorCode::NoLeader,
+            Error::Behind { .. } => ErrorCode::Behind,
             Error::Unknown(_) => ErrorCode::OutcomeUnknown,
             Error::Corrupt { .. } => ErrorCode::Corrupt,
             Error::Io(_) | Error::Internal(_) => ErrorCode::Internal,
@@ -129,146 +195,11 @@ impl ErrorCode {
             Missing::Bucket => ErrorCode::BucketNotFound,
             Missing::Key => ErrorCode::KeyNotFound,
             Missing::Script => ErrorCode::ScriptNotFound,
+            Missing::ScriptVersion => ErrorCode::ScriptVersionNotFound,
+            Missing::Token => ErrorCode::TokenNotFound,
             Missing::Path => ErrorCode::PathNotFound,
             Missing::Member => ErrorCode::MemberNotFound,
         }
-    }
-
-    /// The name on the wire.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            ErrorCode::Behind => "behind",
-            ErrorCode::BucketNotFound => "bucket_not_found",
-            ErrorCode::Conflict => "conflict",
-            ErrorCode::Corrupt => "corrupt",
-            ErrorCode::Forbidden => "forbidden",
-            ErrorCode::Format => "format",
-            ErrorCode::IdempotencyFull => "idempotency_full",
-            ErrorCode::IdempotencyMismatch => "idempotency_mismatch",
-            ErrorCode::Internal => "internal",
-            ErrorCode::Invalid => "invalid",
-            ErrorCode::KeyNotFound => "key_not_found",
-            ErrorCode::MemberNotFound => "member_not_found",
-            ErrorCode::MethodNotAllowed => "method_not_allowed",
-            ErrorCode::NoLeader => "no_leader",
-            ErrorCode::Overloaded => "overloaded",
-            ErrorCode::OutcomeUnknown => "outcome_unknown",
-            ErrorCode::PathNotFound => "path_not_found",
-            ErrorCode::PreconditionFailed => "precondition_failed",
-            ErrorCode::RateLimited => "rate_limited",
-            ErrorCode::RevisionGone => "revision_gone",
-            ErrorCode::ScriptError => "script_error",
-            ErrorCode::ScriptLimit => "script_limit",
-            ErrorCode::ScriptNotFound => "script_not_found",
-            ErrorCode::TokenNotFound => "token_not_found",
-            ErrorCode::TooLarge => "too_large",
-            ErrorCode::Unauthorized => "unauthorized",
-        }
-    }
-
-    /// The HTTP status.
-    #[must_use]
-    pub fn status(self) -> StatusCode {
-        match self {
-            ErrorCode::Invalid => StatusCode::BAD_REQUEST,
-            ErrorCode::Unauthorized => StatusCode::UNAUTHORIZED,
-            ErrorCode::Forbidden => StatusCode::FORBIDDEN,
-            ErrorCode::BucketNotFound
-            | ErrorCode::KeyNotFound
-            | ErrorCode::MemberNotFound
-            | ErrorCode::PathNotFound
-            | ErrorCode::ScriptNotFound
-            | ErrorCode::TokenNotFound => StatusCode::NOT_FOUND,
-            ErrorCode::RevisionGone => StatusCode::GONE,
-            ErrorCode::IdempotencyMismatch => StatusCode::UNPROCESSABLE_ENTITY,
-            ErrorCode::RateLimited | ErrorCode::IdempotencyFull => StatusCode::TOO_MANY_REQUESTS,
-            ErrorCode::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            ErrorCode::Format => StatusCode::NOT_ACCEPTABLE,
-            ErrorCode::Conflict => StatusCode::CONFLICT,
-            ErrorCode::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
-            ErrorCode::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            ErrorCode::ScriptError
-            | ErrorCode::ScriptLimit
-            | ErrorCode::Corrupt
-            | ErrorCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-            ErrorCode::Behind
-            | ErrorCode::NoLeader
-            | ErrorCode::Overloaded
-            | ErrorCode::OutcomeUnknown => StatusCode::SERVICE_UNAVAILABLE,
-        }
-    }
-
-    /// Whether the same call, sent again by itself, may well succeed and does no harm.
-    #[must_use]
-    pub fn is_retryable(self) -> bool {
-        match self {
-            // Nothing was done, and the reason passes by itself.
-            ErrorCode::NoLeader | ErrorCode::Overloaded => true,
-            ErrorCode::Behind | ErrorCode::RateLimited | ErrorCode::IdempotencyFull => true,
-            // Asking again could do it twice.
-            ErrorCode::OutcomeUnknown => false,
-            // The request or the state must change first.
-            ErrorCode::BucketNotFound
-            | ErrorCode::Conflict
-            | ErrorCode::Forbidden
-            | ErrorCode::Format
-            | ErrorCode::Invalid
-            | ErrorCode::KeyNotFound
-            | ErrorCode::MemberNotFound
-            | ErrorCode::MethodNotAllowed
-            | ErrorCode::PathNotFound
-            | ErrorCode::PreconditionFailed
-            | ErrorCode::ScriptError
-            | ErrorCode::ScriptLimit
-            | ErrorCode::ScriptNotFound
-            | ErrorCode::RevisionGone
-            | ErrorCode::IdempotencyMismatch
-            | ErrorCode::TokenNotFound
-            | ErrorCode::TooLarge
-            | ErrorCode::Unauthorized => false,
-            // The node must be mended first.
-            ErrorCode::Corrupt | ErrorCode::Internal => false,
-        }
-    }
-
-    /// Whether it is certain that nothing of the call was or will be written.
-    #[must_use]
-    pub fn has_no_side_effects(self) -> bool {
-        match self {
-            ErrorCode::OutcomeUnknown => false,
-            // A fault may strike after the proposal: claim nothing.
-            ErrorCode::Corrupt | ErrorCode::Internal => false,
-            ErrorCode::BucketNotFound
-            | ErrorCode::Conflict
-            | ErrorCode::Forbidden
-            | ErrorCode::Format
-            | ErrorCode::Invalid
-            | ErrorCode::KeyNotFound
-            | ErrorCode::MemberNotFound
-            | ErrorCode::MethodNotAllowed
-            | ErrorCode::NoLeader
-            | ErrorCode::Overloaded
-            | ErrorCode::PathNotFound
-            | ErrorCode::PreconditionFailed
-            | ErrorCode::ScriptError
-            | ErrorCode::ScriptLimit
-            | ErrorCode::ScriptNotFound
-            | ErrorCode::Behind
-            | ErrorCode::IdempotencyFull
-            | ErrorCode::IdempotencyMismatch
-            | ErrorCode::RateLimited
-            | ErrorCode::RevisionGone
-            | ErrorCode::TokenNotFound
-            | ErrorCode::TooLarge
-            | ErrorCode::Unauthorized => true,
-        }
-    }
-
-    /// What an answer with this code says in `X-Kvdb-Applied`.
-    #[must_use]
-    pub fn applied(self) -> Applied {
-        if self.has_no_side_effects() { Applied::No } else { Applied::Unknown }
     }
 }
 
@@ -315,10 +246,16 @@ mod tests {
             (Error::Overloaded(text()), "overloaded 503 retry no"),
             (Error::NotLeader { leader: None }, "no_leader 503 retry no"),
             (Error::NoLeader(text()), "no_leader 503 retry no"),
+            (Error::Behind { revision: 1, asked: 2 }, "behind 503 retry no"),
             (Error::Unknown(text()), "outcome_unknown 503 - unknown"),
-            (Error::corrupt("x", "y"), "corrupt 500 - unknown"),
-            (Error::Io(text()), "internal 500 - unknown"),
-            (Error::Internal(text()), "internal 500 - unknown"),
+            (Error::corrupt("x", "y"), "corrupt 500 - no"),
+            (Error::Io(text()), "internal 500 - no"),
+            (Error::Internal(text()), "internal 500 - no"),
+            (missing(Missing::ScriptVersion), "script_version_not_found 404 - no"),
+            (missing(Missing::Token), "token_not_found 404 - no"),
+            (Error::Quota { what: "keys", max: 1 }, "too_large 413 - no"),
+            (Error::IdempotencyMismatch, "idempotency_mismatch 422 - no"),
+            (Error::IdempotencyFull, "idempotency_full 429 - no"),
         ] {
             assert_eq!(row(&error), expected, "{error:?}");
         }

@@ -15,6 +15,6 @@ pub mod types;
 
 pub use error::{Applied, ErrorCode};
 pub use types::{
-    AddMember, BucketCreated, BucketDigest, Digest, ErrorBody, ErrorDetail, Member, NewBucket,
-    ScriptInfo, Status, TransferLeader,
+    AddMember, BucketCreated, BucketDigest, BucketInfo, Digest, ErrorBody, ErrorDetail, Member,
+    NewBucket, ScriptInfo, Status, TokenInfo, TokenMinted, TransferLeader,
 };

@@ -30,10 +30,16 @@ pub const TICKET: &str = "kvdb_ticket";
 /// The query parameters that carry a credential.
 pub const CREDENTIALS: [&str; 2] = ["access_token", "key"];
 
+/// Names a call that is to happen once, however often it is sent.
+pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
+/// When a key dies, in milliseconds since 1970.
+pub const EXPIRES_AT: &str = "x-kvdb-expires-at";
 /// What became of a mutating call: `yes`, `no` or `unknown`.
 pub const APPLIED: &str = "x-kvdb-applied";
 /// The bucket's revision that an answer stands on.
 pub const REVISION: &str = "x-kvdb-revision";
+/// How long ago the node that answered a stale read was last known to be up to date, in milliseconds.
+pub const AGE: &str = "x-kvdb-age-ms";
 /// `true` on a list that nobody limited and that has more keys than the default limit.
 pub const TRUNCATED: &str = "x-kvdb-truncated";
 

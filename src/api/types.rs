@@ -116,12 +116,18 @@ pub struct NewBucket {
     /// Whom to write to about the bucket.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub email: Option<String>,
-    /// The key that tokens are signed with; not supported yet.
+    /// The key that tokens are signed with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signing_key: Option<String>,
-    /// Seconds that a key lives; only 0, for ever, is supported yet.
+    /// Seconds that a key lives; 0 is for ever.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub default_ttl: Option<u64>,
+    /// Keys that the bucket may hold; 0 is as many as the node lets it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_keys: Option<u64>,
+    /// Bytes of keys and values that the bucket may hold; 0 is as many as the node lets it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_bytes: Option<u64>,
 }
 
 // Holds keys: never logged.
@@ -138,6 +144,59 @@ pub struct BucketCreated {
     pub id: String,
 }
 
+/// What `GET /BUCKET?policy` answers: the policy without its keys, and how much the bucket holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BucketInfo {
+    /// The bucket's name.
+    pub id: String,
+    /// Its revision.
+    pub revision: u64,
+    /// Keys in it; those included whose time is over and that are not swept yet.
+    pub keys: u64,
+    /// Bytes of keys and values, as they are stored.
+    pub bytes: u64,
+    /// Scripts in it.
+    pub scripts: u64,
+    /// Tokens that are out.
+    pub tokens: u64,
+    /// Seconds that a key lives; 0 is for ever.
+    pub default_ttl: u64,
+    /// Keys that it may hold; 0 is as many as the node lets it.
+    pub max_keys: u64,
+    /// Bytes that it may hold; 0 is as many as the node lets it.
+    pub max_bytes: u64,
+    /// Whom to write to about it.
+    pub email: Option<String>,
+    /// Whether it has a secret key.
+    pub has_secret_key: bool,
+    /// Whether it has a write key.
+    pub has_write_key: bool,
+    /// Whether it has a read key.
+    pub has_read_key: bool,
+    /// How many signing keys are live: two while one is changed.
+    pub signing_keys: usize,
+}
+
+/// What `POST /BUCKET/tokens/` answers where JSON is asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenMinted {
+    /// The token.
+    pub access_token: String,
+}
+
+/// A token in a list of tokens.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenInfo {
+    /// What revokes it.
+    pub id: String,
+    /// Only keys that begin with this.
+    pub prefix: String,
+    /// The words for what it permits.
+    pub permissions: Vec<String>,
+    /// When it ends, in milliseconds since 1970.
+    pub expires_at: u64,
+}
+
 /// A script in a list of scripts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScriptInfo {
@@ -149,6 +208,12 @@ pub struct ScriptInfo {
     pub bytes: u64,
     /// The SHA-256 of its source, in hex.
     pub sha256: String,
+    /// Whether it may not write, and every node runs it.
+    #[serde(default)]
+    pub readonly: bool,
+    /// `caller`, or `owner` where its scope begins as the whole bucket.
+    #[serde(default)]
+    pub run_as: String,
 }
 
 /// The body of `POST /-/cluster/members`.

@@ -3,9 +3,9 @@
 use std::collections::VecDeque;
 use std::sync::Mutex;
 
-use super::job::{Job, Unconfirmed};
+use super::job::{Job, Told, Unconfirmed};
 use super::{QUEUE_JOBS_MAX, lock};
-use crate::error::{Error, Result};
+use crate::error::{Error, Failure, Result};
 use crate::kv::{Answer, BucketId, CommandId, Overlay};
 use crate::mutant::{self, Mutant};
 use crate::raft::Verdict;
@@ -44,9 +44,9 @@ struct InFlight {
     id: CommandId,
     bytes: usize,
     job: Job,
-    answer: Answer,
+    answer: Told,
     /// Jobs that read on top of it and wrote nothing.
-    readers: Vec<(Job, Result<Answer>)>,
+    readers: Vec<(Job, Told)>,
 }
 
 /// What a chain asks for after an outcome.
@@ -120,7 +120,7 @@ impl Chain {
     /// Puts a command in flight. `None` where the chain was shut meanwhile: the job waits to run again.
     pub(super) fn put_in_flight(
         &self,
-        (job, answer): (Job, Answer),
+        (job, answer): (Job, Told),
         overlay: Overlay,
         id: CommandId,
         bytes: usize,
@@ -141,9 +141,9 @@ impl Chain {
     pub(super) fn put_reader(
         &self,
         job: Job,
-        answer: Result<Answer>,
+        answer: Told,
         overlay: Overlay,
-    ) -> Option<(Job, Result<Answer>)> {
+    ) -> Option<(Job, Told)> {
         let mut inner = lock(&self.inner);
         if inner.shut {
             inner.failed.push(job);
@@ -196,7 +196,7 @@ impl Chain {
         match verdict {
             Verdict::Applied { revision } => {
                 let term = id.term;
-                command.job.answer(Ok(Answer { revision, ..command.answer }));
+                command.job.answer(at_revision(command.answer, revision));
                 for (job, answer) in command.readers {
                     confirm(Unconfirmed { term, job, answer });
                 }
@@ -207,7 +207,7 @@ impl Chain {
                 inner.fail(Some(command.job), command.readers, Some(&reason));
             }
             Verdict::Unknown(reason) => {
-                command.job.answer(Err(Error::Unknown(reason)));
+                command.job.answer(Err(Error::Unknown(reason).into()));
                 inner.fail(None, command.readers, None);
             }
         }
@@ -228,12 +228,7 @@ impl Inner {
     }
 
     /// Shuts the chain and keeps the jobs to run again. None of them wrote anything.
-    fn fail(
-        &mut self,
-        job: Option<Job>,
-        readers: Vec<(Job, Result<Answer>)>,
-        reason: Option<&Error>,
-    ) {
+    fn fail(&mut self, job: Option<Job>, readers: Vec<(Job, Told)>, reason: Option<&Error>) {
         self.shut = true;
         for mut job in job.into_iter().chain(readers.into_iter().map(|(job, _)| job)) {
             job.attempts += 1;
@@ -244,7 +239,7 @@ impl Inner {
             let reason = reason.cloned().unwrap_or_else(|| {
                 Error::Overloaded(format!("the call met {ATTEMPTS_MAX} conflicts in a row"))
             });
-            job.answer(Err(reason));
+            job.answer(Err(reason.into()));
         }
     }
 
@@ -259,6 +254,16 @@ impl Inner {
         for job in std::mem::take(&mut self.failed).into_iter().rev() {
             self.queue.push_front(job);
         }
+    }
+}
+
+/// An answer that stands on the state after a command.
+fn at_revision(told: Told, revision: u64) -> Told {
+    match told {
+        // What is repeated stays as it was.
+        Ok(answer) if answer.replayed => Ok(answer),
+        Ok(answer) => Ok(Answer { revision, ..answer }),
+        Err(failure) => Err(Failure::at(revision, failure.error)),
     }
 }
 

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::Admitted;
-use crate::error::{Error, Result};
-use crate::kv::{Answer, BucketName, Command, Credential, Operation, PolicyRequest, ScriptName};
+use crate::error::{Error, Failure, Result};
+use crate::kv::{
+    Answer, BucketName, Command, Counts, Credential, Once, Operation, PolicyPatch, ScriptName,
+};
 use crate::script;
 
 /// What may be asked of a bucket's executor.
@@ -18,8 +20,28 @@ pub enum Request {
     /// A script call.
     Run(ScriptCall, Credential),
     /// A new bucket; asked of the directory.
-    CreateBucket(BucketName, PolicyRequest),
+    CreateBucket(BucketName, PolicyPatch),
+    /// What no client asks for.
+    Upkeep(Upkeep),
 }
+
+/// What the database does with a bucket by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Upkeep {
+    /// Has the bucket's time reach the clock, unless it is past this: what is over is dead from then on.
+    Tick {
+        /// In milliseconds since 1970.
+        until: u64,
+    },
+    /// Removes rows whose time is over; the answer is [`MORE`] where there are others.
+    Sweep,
+}
+
+/// What a sweep answers that has not removed all.
+pub const MORE: &str = "more";
+
+/// What a job is told.
+pub type Told = std::result::Result<Answer, Failure>;
 
 /// A script call as it came in; the script itself is read in the transaction.
 #[derive(Clone, Debug)]
@@ -35,16 +57,18 @@ pub struct ScriptCall {
 /// A request with what it needs to run, and run again.
 pub(super) struct Job {
     pub(super) request: Request,
+    /// Where it is to happen once, however often it is asked for.
+    pub(super) once: Option<Once>,
     /// Kept when the job runs again, so that only the state decides what differs.
     pub(super) seed: u64,
     /// How often it ran.
     pub(super) attempts: u32,
-    pub(super) reply: oneshot::Sender<Result<Answer>>,
+    pub(super) reply: oneshot::Sender<Told>,
     pub(super) _admitted: Admitted,
 }
 
 impl Job {
-    pub(super) fn answer(self, answer: Result<Answer>) {
+    pub(super) fn answer(self, answer: Told) {
         // Nobody waits any more where the client has gone.
         let _ = self.reply.send(answer);
     }
@@ -52,10 +76,10 @@ impl Job {
 
 /// What running a job came to.
 pub(super) enum Ran {
-    /// It wrote: this is to be proposed, and the answer leaves once it is applied.
-    Wrote(Box<Command>, Answer),
+    /// It wrote, or saw a time pass: this is to be proposed, and the answer leaves once it is applied.
+    Wrote(Box<Command>, Counts, Told),
     /// It wrote nothing: the answer leaves once what it read is known to be the newest.
-    Read(Result<Answer>),
+    Read(Told),
     /// It did not run: the answer leaves now.
     Refused(Error),
 }
@@ -64,7 +88,7 @@ pub(super) enum Ran {
 pub(super) struct Unconfirmed {
     pub(super) term: u64,
     pub(super) job: Job,
-    pub(super) answer: Result<Answer>,
+    pub(super) answer: Told,
 }
 
 impl Unconfirmed {
@@ -73,8 +97,8 @@ impl Unconfirmed {
     pub(super) fn release(self, confirmed: &Result<u64>) {
         match confirmed {
             Ok(term) if *term == self.term => self.job.answer(self.answer),
-            Ok(_) => self.job.answer(Err(Error::NotLeader { leader: None })),
-            Err(error) => self.job.answer(Err(error.clone())),
+            Ok(_) => self.job.answer(Err(Error::NotLeader { leader: None }.into())),
+            Err(error) => self.job.answer(Err(error.clone().into())),
         }
     }
 }

@@ -19,6 +19,7 @@
 mod chain;
 mod ground;
 mod job;
+mod perform;
 mod pool;
 mod run;
 
@@ -30,13 +31,13 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::error::{Error, Result};
-use crate::kv::{Answer, BucketId};
+use crate::kv::{BucketId, Once};
 use crate::raft::{Confirm, Proposer};
 use crate::script;
 use crate::storage::State;
 use chain::Chain;
 use job::{Job, Unconfirmed};
-pub use job::{Request, ScriptCall};
+pub use job::{MORE, Request, ScriptCall, Told, Upkeep};
 use pool::Pool;
 
 /// Jobs that may wait for one bucket; more are refused.
@@ -57,6 +58,12 @@ pub struct Settings {
     pub slow_after: Duration,
     /// What one script call may use.
     pub limits: script::Limits,
+    /// Keys that a bucket may hold; 0 is any number.
+    pub bucket_keys_max: u64,
+    /// Bytes of keys and values that a bucket may hold; 0 is any number.
+    pub bucket_bytes_max: u64,
+    /// How long an answer stays recorded under its `Idempotency-Key`, in seconds.
+    pub recorded_seconds: u64,
 }
 
 /// Reads the clock and draws randomness for the executor: the node owns both.
@@ -122,12 +129,18 @@ impl Executor {
     }
 
     /// Queues a job and waits for its answer. Dropping the future drops a job that has not begun.
-    pub async fn execute(self: &Arc<Self>, bucket: BucketId, request: Request) -> Result<Answer> {
+    pub async fn execute(
+        self: &Arc<Self>,
+        bucket: BucketId,
+        request: Request,
+        once: Option<Once>,
+    ) -> Told {
         let (reply, answer) = oneshot::channel();
         let seed = self.nature.seed();
-        let job = Job { request, seed, attempts: 0, reply, _admitted: self.admit()? };
+        let job = Job { request, once, seed, attempts: 0, reply, _admitted: self.admit()? };
         self.enqueue(bucket, job)?;
-        answer.await.unwrap_or_else(|_| Err(Error::Unknown("the executor stopped".to_owned())))
+        let stopped = |_| Err(Error::Unknown("the executor stopped".to_owned()).into());
+        answer.await.unwrap_or_else(stopped)
     }
 
     // Not within `execute`, which would hold the chain for as long as it waits, and keep it from retiring.

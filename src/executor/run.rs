@@ -8,17 +8,15 @@ use std::time::{Duration, Instant};
 use super::Executor;
 use super::chain::Chain;
 use super::ground::Ground;
-use super::job::{Job, Ran, Request, ScriptCall, Unconfirmed};
+use super::job::{Job, Ran, Told, Unconfirmed};
+use super::perform::Performer;
 use super::pool::Lane;
 use crate::encoding;
 use crate::error::{Error, Missing, Result};
-use crate::kv::{
-    Answer, BucketId, BucketName, Command, CommandId, Credential, Effect, Overlay, PolicyRequest,
-    Row, Transaction, Write,
-};
+use crate::kv::{BucketId, Command, CommandId, Counts, Effect, Overlay, Row, Transaction, Write};
 use crate::mutant::{self, Mutant};
 use crate::raft::{Proposal, Verdict};
-use crate::script::{self, Vm, Watch};
+use crate::script::{Vm, Watch};
 
 /// Jobs that a bucket may run before the next bucket has its turn.
 const TURN_JOBS_MAX: usize = 64;
@@ -111,149 +109,57 @@ impl Turn<'_> {
                 }
                 Ok(None) => {
                     let name = format!("bucket number {}", self.chain.bucket.0);
-                    let missing = Err(Error::not_found(Missing::Bucket, name));
+                    let missing = Err(Error::not_found(Missing::Bucket, name).into());
                     return self.put_reader(term, job, missing, Overlay::default());
                 }
                 Err(error) => {
                     self.chain.put_back(overlay);
-                    return job.answer(Err(error));
+                    return job.answer(Err(error.into()));
                 }
             }
         }
-        let Some(Ground { view, .. }) = ground else { return };
+        let Some(Ground { view, meta }) = ground else { return };
         let now = self.executor.nature.now_ms();
         let txn = Transaction::new(Arc::clone(view), self.chain.bucket, overlay, now);
-        match self.perform(term, &job, txn) {
-            (overlay, Ran::Wrote(command, answer)) => self.propose(job, *command, answer, overlay),
+        let mut performer = Performer {
+            executor: self.executor,
+            vm: self.vm,
+            watch: Rc::new(Stopwatch::start(&self.batch, &self.lane)),
+            bucket: self.chain.bucket,
+            bucket_name: &meta.name,
+            term,
+        };
+        match performer.perform(&job, txn) {
+            (overlay, Ran::Wrote(command, delta, answer)) => {
+                self.propose(job, *command, (delta, answer), overlay);
+            }
             (overlay, Ran::Read(answer)) => self.put_reader(term, job, answer, overlay),
             (overlay, Ran::Refused(error)) => {
                 self.chain.put_back(overlay);
-                job.answer(Err(error));
+                job.answer(Err(error.into()));
             }
         }
-    }
-
-    /// Runs the job; no side effect but on the transaction.
-    fn perform(&mut self, term: u64, job: &Job, mut txn: Transaction) -> (Overlay, Ran) {
-        let result = match &job.request {
-            Request::Operation(operation, credential) => operation.run(&mut txn, credential),
-            Request::Run(call, credential) => {
-                let result;
-                (txn, result) = self.run_script(call, credential, job.seed, txn);
-                result
-            }
-            Request::CreateBucket(name, policy) => {
-                return self.create_bucket(term, job, name, policy, txn);
-            }
-        };
-        let (now, revision, read_revision) = (txn.now(), txn.revision(), txn.read_revision());
-        let (overlay, writes) = txn.finish();
-        match result {
-            Err(error @ Error::Overloaded(_)) => (overlay, Ran::Refused(error)),
-            Ok(answer) if !writes.is_empty() => {
-                let answer = Answer { revision, committed: answer.status >= 400, ..answer };
-                let command = self.command(term, job, &overlay, now, Effect::Write(writes));
-                (overlay, Ran::Wrote(Box::new(command), answer))
-            }
-            Err(error) if mutant::is(Mutant::NoRollback) && !writes.is_empty() => {
-                let answer = Answer { status: 500, ..Answer::text(format!("{error}\n")) };
-                let command = self.command(term, job, &overlay, now, Effect::Write(writes));
-                (overlay, Ran::Wrote(Box::new(command), answer))
-            }
-            Ok(answer) => (overlay, Ran::Read(Ok(Answer { revision: read_revision, ..answer }))),
-            Err(error) => (overlay, Ran::Read(Err(error))),
-        }
-    }
-
-    fn create_bucket(
-        &self,
-        term: u64,
-        job: &Job,
-        name: &BucketName,
-        policy: &PolicyRequest,
-        mut txn: Transaction,
-    ) -> (Overlay, Ran) {
-        let rows = txn.row(&Row::bucket(name)).and_then(|row| match row {
-            Some(_) => Err(Error::Conflict(format!("the bucket `{name}` exists already"))),
-            None => policy.rows(),
-        });
-        let now = txn.now();
-        let (overlay, _) = txn.finish();
-        match rows {
-            Ok(rows) => {
-                let effect = Effect::CreateBucket { name: name.clone(), rows };
-                let command = self.command(term, job, &overlay, now, effect);
-                let answer = Answer { status: 201, ..Answer::text(name.to_string()) };
-                (overlay, Ran::Wrote(Box::new(command), answer))
-            }
-            Err(error) => (overlay, Ran::Read(Err(error))),
-        }
-    }
-
-    fn command(
-        &self,
-        term: u64,
-        job: &Job,
-        overlay: &Overlay,
-        now: u64,
-        effect: Effect,
-    ) -> Command {
-        let id = CommandId { term, seq: self.executor.next_sequence() };
-        let (bucket, prev, seed) = (self.chain.bucket, overlay.head(), job.seed);
-        Command { bucket, prev, id, now, seed, effect }
-    }
-
-    fn run_script(
-        &mut self,
-        call: &ScriptCall,
-        credential: &Credential,
-        seed: u64,
-        mut txn: Transaction,
-    ) -> (Transaction, Result<Answer>) {
-        let found = txn.policy().and_then(|policy| policy.grant(credential)).and_then(|grant| {
-            let script = txn.script(&call.name)?;
-            let missing = || Error::not_found(Missing::Script, call.name.as_str());
-            Ok((grant, script.ok_or_else(missing)?))
-        });
-        let (grant, script) = match found {
-            Ok(found) => found,
-            Err(error) => return (txn, Err(error)),
-        };
-        let owner = grant.owner;
-        let call = script::Call {
-            name: call.name.clone(),
-            script,
-            vars: Arc::clone(&call.vars),
-            request: Arc::clone(&call.request),
-            grant,
-            seed,
-        };
-        let limits = &self.executor.settings.limits;
-        let vm = match &mut self.vm {
-            Some(vm) => vm,
-            empty => match Vm::new(limits.clone()) {
-                Ok(vm) => empty.insert(vm),
-                Err(error) => return (txn, Err(error)),
-            },
-        };
-        let watch = Rc::new(Stopwatch::start(&self.batch, &self.lane));
-        let (txn, result) = vm.run(&call, txn, watch);
-        (txn, result.map_err(|error| shown(error, owner)))
     }
 
     /// Proposes what a job wrote, and lets the next one run on top of it.
-    fn propose(&self, job: Job, command: Command, answer: Answer, mut overlay: Overlay) {
+    fn propose(
+        &self,
+        job: Job,
+        command: Command,
+        (delta, answer): (Counts, Told),
+        mut overlay: Overlay,
+    ) {
         let payload = match encoding::encode(&command) {
             Ok(bytes) => bytes,
             Err(error) => {
                 self.chain.put_back(overlay);
-                return job.answer(Err(error));
+                return job.answer(Err(error.into()));
             }
         };
         let Command { id, now, effect, .. } = command;
         let answer_now =
             matches!(effect, Effect::Write(_)) && mutant::is(Mutant::AnswerBeforeApply);
-        overlay.push(id, now, &overlay_writes(effect));
+        overlay.push(id, now, &overlay_writes(effect), delta);
         let revision = overlay.revision();
         if self.chain.put_in_flight((job, answer), overlay, id, payload.len()).is_none() {
             return;
@@ -267,7 +173,7 @@ impl Turn<'_> {
         }
     }
 
-    fn put_reader(&self, term: u64, job: Job, answer: Result<Answer>, overlay: Overlay) {
+    fn put_reader(&self, term: u64, job: Job, answer: Told, overlay: Overlay) {
         if answer.is_err() && mutant::is(Mutant::ErrorNotConfirmed) {
             self.chain.put_back(overlay);
             return job.answer(answer);
@@ -281,28 +187,21 @@ impl Turn<'_> {
 /// This node does not lead: nothing was proposed of these, and the edge knows where to go.
 pub(super) fn refuse_waiting(chain: &Chain) {
     for job in chain.take_waiting() {
-        job.answer(Err(Error::NotLeader { leader: None }));
-    }
-}
-
-/// An error of a script as its caller may see it: the Lua stack is only for the owner.
-fn shown(error: Error, owner: bool) -> Error {
-    match error {
-        Error::Script { message, .. } if !owner => Error::Script { message, traceback: None },
-        other => other,
+        job.answer(Err(Error::NotLeader { leader: None }.into()));
     }
 }
 
 /// What later jobs of the same bucket see of a command before it is applied.
 fn overlay_writes(effect: Effect) -> Vec<Write> {
     match effect {
-        Effect::Write(writes) => writes,
+        Effect::Write(writes) | Effect::Sweep(writes) => writes,
         // The number is not known yet; that the name is taken is.
-        Effect::CreateBucket { name, .. } => {
+        Effect::CreateBucket { name, mut directory, .. } => {
             let taken = encoding::encode(&BucketId(0)).unwrap_or_default();
-            vec![Write { row: Row::bucket(&name), value: Some(taken.into()) }]
+            directory.push(Write { row: Row::bucket(&name), value: Some(taken.into()) });
+            directory
         }
-        Effect::DeleteBucket => Vec::new(),
+        Effect::DeleteBucket { .. } => Vec::new(),
     }
 }
 
@@ -325,7 +224,8 @@ fn settle(executor: &Arc<Executor>, chain: &Arc<Chain>, id: CommandId, verdict: 
 
 fn confirm(executor: &Executor, unconfirmed: Unconfirmed) {
     if let Err(refused) = executor.unconfirmed.send(unconfirmed) {
-        refused.0.job.answer(Err(Error::Unknown("the node is shutting down".to_owned())));
+        let gone = Error::Unknown("the node is shutting down".to_owned());
+        refused.0.job.answer(Err(gone.into()));
     }
 }
 
@@ -359,22 +259,5 @@ impl Watch for Stopwatch {
             self.lane.set(Lane::Slow);
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_the_owner_sees_the_stack() {
-        let script = |traceback: Option<&str>| Error::Script {
-            message: "script `a` line 1: x".to_owned(),
-            traceback: traceback.map(str::to_owned),
-        };
-        assert_eq!(shown(script(Some("a:1")), true), script(Some("a:1")));
-        assert_eq!(shown(script(Some("a:1")), false), script(None));
-        let missing = Error::not_found(Missing::Script, "a");
-        assert_eq!(shown(missing.clone(), false), missing);
     }
 }

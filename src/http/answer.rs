@@ -13,8 +13,9 @@ use serde::Serialize;
 
 use super::call::{Call, HEAD_BYTES_MAX};
 use crate::api::{Applied, ErrorBody, ErrorCode, ErrorDetail, paths};
-use crate::error::{Error, Result};
+use crate::error::{Error, Failure, Result};
 use crate::kv::Answer;
+use crate::node::Told;
 
 /// `X-Kvdb-Applied`.
 pub(super) const APPLIED: HeaderName = HeaderName::from_static(paths::APPLIED);
@@ -22,6 +23,10 @@ pub(super) const APPLIED: HeaderName = HeaderName::from_static(paths::APPLIED);
 pub(super) const REVISION: HeaderName = HeaderName::from_static(paths::REVISION);
 /// `X-Kvdb-Truncated`.
 pub(super) const TRUNCATED: HeaderName = HeaderName::from_static(paths::TRUNCATED);
+/// `Idempotency-Replayed`: `true` on an answer that was given before, under the same key.
+const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+/// `X-Kvdb-Age-Ms`.
+pub(super) const AGE: HeaderName = HeaderName::from_static(paths::AGE);
 /// The headers that no script may set: they are ours to say.
 const OWN_PREFIX: &str = "x-kvdb-";
 
@@ -43,19 +48,6 @@ const ALLOWED_METHODS: HeaderValue =
 const PREFLIGHT_SECONDS: HeaderValue = HeaderValue::from_static("86400");
 /// How long to wait before asking again, in seconds.
 const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("1");
-
-/// An error, and the revision of the state that it was judged in, where there was one.
-#[derive(Debug)]
-pub(super) struct Failure {
-    pub(super) error: Error,
-    pub(super) revision: Option<u64>,
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        Failure { error, revision: None }
-    }
-}
 
 /// What a handler comes to.
 pub(super) type Outcome = std::result::Result<Response, Failure>;
@@ -143,6 +135,27 @@ pub(super) fn to_json(value: &impl Serialize) -> Result<Bytes> {
     Ok(bytes.into())
 }
 
+/// Rows in a format: a line of text each, an array, or JSON a line.
+pub(super) fn rows<T: Serialize>(
+    rows: &[T],
+    format: Format,
+    line: impl Fn(&T) -> String,
+) -> Result<Response> {
+    let mut body = Vec::new();
+    for row in rows {
+        match format {
+            Format::Json => return json(&rows),
+            Format::JsonLines => body.extend_from_slice(&to_json(row)?),
+            Format::Text => body.extend_from_slice(line(row).as_bytes()),
+        }
+        body.push(b'\n');
+    }
+    match format {
+        Format::Json => json(&rows),
+        other => Ok(respond(StatusCode::OK, other.content_type(), body.into())),
+    }
+}
+
 /// Says what became of a call.
 pub(super) fn with_applied(mut response: Response, applied: Applied) -> Response {
     response.headers_mut().insert(APPLIED, HeaderValue::from_static(applied.as_str()));
@@ -160,6 +173,11 @@ pub(super) fn etag(version: u64) -> Result<HeaderValue> {
         .map_err(|e| Error::Internal(format!("entity tag: {e}")))
 }
 
+/// What the executor answered, as a response. It stands: what cannot be told of it is unknown.
+pub(super) fn from_told(told: Told) -> Outcome {
+    from_answer(told?).map_err(|error| Error::Unknown(error.to_string()).into())
+}
+
 /// What the executor answered, as a response. It is applied unless its status says otherwise, and
 /// even then where the script kept its writes.
 pub(super) fn from_answer(answer: Answer) -> Result<Response> {
@@ -175,6 +193,9 @@ pub(super) fn from_answer(answer: Answer) -> Result<Response> {
     }
     if answer.revision > 0 {
         set_revision(headers, answer.revision);
+    }
+    if answer.replayed {
+        headers.insert(REPLAYED, HeaderValue::from_static("true"));
     }
     let applied = answer.status < 400 || answer.committed;
     Ok(with_applied(response, if applied { Applied::Yes } else { Applied::No }))
@@ -210,7 +231,10 @@ pub(super) fn from_failure(
         set_revision(headers, revision);
     }
     match code {
-        ErrorCode::NoLeader | ErrorCode::Overloaded | ErrorCode::OutcomeUnknown => {
+        ErrorCode::Behind
+        | ErrorCode::NoLeader
+        | ErrorCode::Overloaded
+        | ErrorCode::OutcomeUnknown => {
             headers.insert(RETRY_AFTER, RETRY_SECONDS);
         }
         ErrorCode::Unauthorized => {

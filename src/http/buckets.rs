@@ -1,50 +1,55 @@
-//! `POST /`: creates a bucket.
+//! Buckets: created, their policy read and changed, deleted.
 
 use axum::response::Response;
 use bytes::Bytes;
 use http::StatusCode;
 
 use super::Edge;
-use super::answer::{Format, JSON, Outcome, from_answer, to_json};
+use super::answer::{self, Format, JSON, Outcome, from_answer, to_json};
 use super::call::{Call, Payload};
 use super::cluster::check_admin;
-use super::leader::{Route, on_leader};
-use super::query::Query;
-use crate::api::{BucketCreated, NewBucket};
+use super::fields::Fields;
+use super::leader::{Route, Write, on_leader, write_on_leader};
+use super::once::once;
+use super::owner::owned;
+use crate::api::{BucketCreated, BucketInfo};
 use crate::config::CreateBuckets;
-use crate::error::{Error, Result};
-use crate::kv::{BucketName, PolicyRequest};
+use crate::error::{Error, Missing, Result};
+use crate::kv::{BucketName, Operation, PolicyPatch, Transaction};
 
 /// Largest body that names a policy, in bytes.
 const POLICY_BODY_BYTES_MAX: usize = 16 << 10;
+const LIMIT: (&str, usize) = ("a policy", POLICY_BODY_BYTES_MAX);
 
-/// Creates a bucket with the name that was chosen, or one that nobody can guess.
+/// `POST /`: creates a bucket with the name that was chosen, or one that nobody can guess.
 pub(super) async fn create(edge: &Edge, call: &Call, payload: &mut Payload) -> Outcome {
     call.check_unconditional()?;
-    let run = async |body: Bytes| {
+    let run = async |body: Bytes| -> Outcome {
         if edge.create_buckets == CreateBuckets::Admin {
             check_admin(edge, call)?;
         }
-        let new = parse(call, &body)?;
-        let name = match &new.id {
+        let fields = Fields::parse(call, &body)?;
+        let name = match fields.text("id") {
             Some(id) => BucketName::parse(id)?,
             None => edge.node.random_bucket_name(),
         };
-        let answer = edge.node.create_bucket(name.clone(), policy(new)).await?;
-        created(call, &name, answer)
+        let mut policy = patch(&fields)?;
+        policy.default_ttl = policy.default_ttl.or(Some(edge.default_ttl));
+        let once = once(call, &body)?.map(|once| once.within(""));
+        let answer = edge.node.create_bucket(name, policy, once).await?;
+        created(call, answer).map_err(|error| Error::Unknown(error.to_string()).into())
     };
-    let limit = ("a policy", POLICY_BODY_BYTES_MAX);
-    on_leader(edge, call, payload, limit, Route::Proxy, run).await
+    on_leader(edge, call, payload, LIMIT, Route::Proxy, run).await
 }
 
-fn created(call: &Call, name: &BucketName, mut answer: crate::kv::Answer) -> Result<Response> {
+/// The executor answers with the name, which may be that of an earlier call.
+fn created(call: &Call, mut answer: crate::kv::Answer) -> Result<Response> {
     answer.status = StatusCode::CREATED.as_u16();
-    answer.version = None;
     let json = Format::accepted(call.accept()) == Format::Json;
-    answer.body = match json {
-        true => to_json(&BucketCreated { id: name.to_string() })?,
-        false => name.to_string().into(),
-    };
+    if json {
+        let id = String::from_utf8_lossy(&answer.body).into_owned();
+        answer.body = to_json(&BucketCreated { id })?;
+    }
     let mut response = from_answer(answer)?;
     if json {
         response.headers_mut().insert(http::header::CONTENT_TYPE, JSON);
@@ -52,69 +57,80 @@ fn created(call: &Call, name: &BucketName, mut answer: crate::kv::Answer) -> Res
     Ok(response)
 }
 
-fn parse(call: &Call, body: &Bytes) -> Result<NewBucket> {
-    let new = if call.is_content("application/json") {
-        from_json(body)?
-    } else {
-        check_form(call, body)?;
-        from_form(body)?
-    };
-    if new.signing_key.is_some() {
-        return Err(Error::invalid("signing_key is not supported yet"));
-    }
-    if new.default_ttl.is_some_and(|ttl| ttl != 0) {
-        return Err(Error::invalid("default_ttl is not supported yet"));
-    }
-    Ok(new)
+/// `PATCH /BUCKET`: changes the policy.
+pub(super) async fn change(
+    edge: &Edge,
+    call: &Call,
+    payload: &mut Payload,
+    bucket: &BucketName,
+) -> Outcome {
+    call.check_unconditional()?;
+    let operation = |body: Bytes| Ok(Operation::ChangePolicy(patch(&Fields::parse(call, &body)?)?));
+    write_on_leader(edge, call, payload, Write::plain(bucket, LIMIT), operation).await
 }
 
-/// Refuses what is no form. Read as one it would name no field, and make a bucket without its keys:
-/// curl calls JSON a form too, where nobody says otherwise.
-fn check_form(call: &Call, body: &Bytes) -> Result<()> {
-    let first = body.iter().find(|byte| !byte.is_ascii_whitespace());
-    if body.is_empty() || (call.is_form() && !matches!(first, Some(b'{' | b'['))) {
-        return Ok(());
-    }
-    Err(Error::invalid(
-        "the body is not a form: send JSON with `Content-Type: application/json`, or a form with \
-         `Content-Type: application/x-www-form-urlencoded`",
-    ))
+/// `DELETE /BUCKET/`: the bucket with all that is in it.
+pub(super) async fn delete(
+    edge: &Edge,
+    call: &Call,
+    payload: &mut Payload,
+    bucket: &BucketName,
+) -> Outcome {
+    call.check_unconditional()?;
+    let operation = |_| Ok(Operation::DeleteBucket);
+    write_on_leader(edge, call, payload, Write::plain(bucket, LIMIT), operation).await
 }
 
-fn from_json(body: &Bytes) -> Result<NewBucket> {
-    serde_json::from_slice(body).map_err(|e| {
-        // serde's message can quote what it met, which may be a key: only the place is told.
-        let (line, column) = (e.line(), e.column());
-        Error::invalid(format!(
-            "the body is not the JSON of a bucket (line {line}, column {column})"
-        ))
+/// `GET /BUCKET?policy`: the policy without its keys, and how much the bucket holds.
+pub(super) async fn policy(edge: &Edge, call: &Call, bucket: &BucketName) -> Outcome {
+    if !call.query.flag("policy") {
+        let path = &call.path;
+        let hint = format!("{path} (keys are listed at {path}/, the policy is at {path}?policy)");
+        return Err(Error::not_found(Missing::Path, hint).into());
+    }
+    owned(edge, call, bucket, |txn| answer::json(&info(bucket, txn)?)).await
+}
+
+fn info(bucket: &BucketName, txn: &mut Transaction) -> Result<BucketInfo> {
+    let (policy, counts) = (txn.policy()?, txn.counts());
+    let signing_keys = [&policy.signing_key, &policy.previous_signing_key];
+    Ok(BucketInfo {
+        id: bucket.to_string(),
+        revision: txn.read_revision(),
+        keys: counts.keys,
+        bytes: counts.bytes,
+        scripts: counts.scripts,
+        tokens: counts.tokens,
+        default_ttl: policy.default_ttl,
+        max_keys: policy.max_keys,
+        max_bytes: policy.max_bytes,
+        email: policy.email.clone(),
+        has_secret_key: policy.secret_key.is_some(),
+        has_write_key: policy.write_key.is_some(),
+        has_read_key: policy.read_key.is_some(),
+        signing_keys: signing_keys.into_iter().flatten().count(),
     })
 }
 
-fn from_form(body: &Bytes) -> Result<NewBucket> {
-    let form = Query::parse(body);
-    let text = |name| form.text(name).map(std::borrow::Cow::into_owned);
-    let seconds = |text: String| {
-        text.parse().map_err(|_| Error::invalid("default_ttl is a whole number of seconds"))
-    };
-    Ok(NewBucket {
-        id: text("id"),
+fn patch(fields: &Fields) -> Result<PolicyPatch> {
+    let text = |name| fields.text(name).map(str::to_owned);
+    let previous = fields.text("previous_signing_key");
+    if previous.is_some_and(|key| !key.is_empty()) {
+        let text = "`previous_signing_key` can only be taken away: send it empty";
+        return Err(Error::invalid(text));
+    }
+    Ok(PolicyPatch {
         secret_key: text("secret_key"),
         write_key: text("write_key"),
         read_key: text("read_key"),
+        signing_key: text("signing_key"),
+        keep_signing_key: fields.flag("keep_signing_key"),
+        drop_previous_signing_key: previous.is_some(),
+        default_ttl: fields.number("default_ttl")?,
+        max_keys: fields.number("max_keys")?,
+        max_bytes: fields.number("max_bytes")?,
         email: text("email"),
-        signing_key: text("signing_key").filter(|key| !key.is_empty()),
-        default_ttl: text("default_ttl").map(seconds).transpose()?,
     })
-}
-
-fn policy(new: NewBucket) -> PolicyRequest {
-    PolicyRequest {
-        secret_key: new.secret_key,
-        write_key: new.write_key,
-        read_key: new.read_key,
-        email: new.email,
-    }
 }
 
 #[cfg(test)]
@@ -122,65 +138,43 @@ mod tests {
     use super::*;
     use crate::http::call::Origin;
 
-    fn parsed(content_type: &str, body: &'static str) -> Result<NewBucket> {
+    fn patched(content_type: &str, body: &'static str) -> Result<PolicyPatch> {
         let request =
             http::Request::post("/").header("content-type", content_type).body(()).unwrap();
-        parse(
-            &Call::new(request.into_parts().0, Origin::default()),
-            &Bytes::from_static(body.as_bytes()),
-        )
+        let call = Call::new(request.into_parts().0, Origin::default());
+        patch(&Fields::parse(&call, &Bytes::from_static(body.as_bytes()))?)
     }
 
     #[test]
-    fn a_bucket_is_asked_for_by_form_or_json() {
-        let form = "application/x-www-form-urlencoded";
-        let expected = NewBucket {
-            id: Some("b".into()),
+    fn a_policy_is_asked_for_by_form_or_json() {
+        let expected = PolicyPatch {
             secret_key: Some("s 1".into()),
-            email: Some("a@b".into()),
-            ..NewBucket::default()
+            read_key: Some(String::new()),
+            default_ttl: Some(60),
+            keep_signing_key: true,
+            drop_previous_signing_key: true,
+            ..PolicyPatch::default()
         };
-        assert_eq!(parsed(form, "id=b&secret_key=s+1&email=a%40b&x=1").unwrap(), expected);
-        let json = r#"{"id":"b","secret_key":"s 1","email":"a@b","default_ttl":null}"#;
-        assert_eq!(parsed("application/json; charset=utf-8", json).unwrap(), expected);
-        assert_eq!(parsed(form, "").unwrap(), NewBucket::default());
-        assert_eq!(parsed(form, "default_ttl=0").unwrap().default_ttl, Some(0));
+        let form = "secret_key=s+1&read_key=&default_ttl=60&keep_signing_key=true&x=1&previous_signing_key=";
+        assert_eq!(patched("application/x-www-form-urlencoded", form).unwrap(), expected);
+        let json = r#"{"secret_key":"s 1","read_key":null,"default_ttl":60,"keep_signing_key":true,
+            "x":[1],"previous_signing_key":""}"#;
+        assert_eq!(patched("application/json; charset=utf-8", json).unwrap(), expected);
     }
 
     #[test]
-    fn a_body_that_is_no_form_makes_no_bucket() {
-        let form = "application/x-www-form-urlencoded";
-        let json = r#"{"id":"b","secret_key":"s"}"#;
-        for (content_type, body) in [
-            (form, json),
-            (form, " \n[1]"),
-            ("", json),
-            ("", "id=b"),
-            ("text/plain", "id=b"),
-            ("multipart/form-data; boundary=x", "--x\r\n"),
-        ] {
-            let error = parsed(content_type, body).unwrap_err().to_string();
-            assert!(error.contains("`Content-Type: application/json`"), "{content_type}: {error}");
-        }
-        for content_type in ["", form, "text/plain", "multipart/form-data; boundary=x"] {
-            assert_eq!(parsed(content_type, "").unwrap(), NewBucket::default(), "{content_type}");
-        }
-    }
-
-    #[test]
-    fn what_cannot_be_done_is_refused() {
+    fn what_cannot_be_meant_is_refused_and_not_repeated() {
         let form = "application/x-www-form-urlencoded";
         for (content_type, body) in [
-            (form, "signing_key=k"),
-            (form, "default_ttl=60"),
             (form, "default_ttl=soon"),
-            ("application/json", ""),
-            ("application/json", "[1]"),
-            ("application/json", r#"{"secret_key":1}"#),
+            (form, "max_keys=-1"),
+            (form, "previous_signing_key=hunter2"),
+            ("application/json", r#"{"default_ttl":"hunter2"}"#),
+            ("application/json", r#"{"secret_key":["hunter2"]}"#),
         ] {
-            assert!(matches!(parsed(content_type, body), Err(Error::Invalid(_))), "{body}");
+            let error = patched(content_type, body).unwrap_err();
+            assert!(matches!(error, Error::Invalid(_)), "{body}");
+            assert!(!error.to_string().contains("hunter2"), "{error}");
         }
-        let error = parsed("application/json", r#"{"default_ttl":"hunter2"}"#).unwrap_err();
-        assert!(!error.to_string().contains("hunter2"));
     }
 }

@@ -56,10 +56,10 @@ pub(super) async fn change(
     payload: &mut Payload,
     target: &Target,
 ) -> Outcome {
-    let run = async |body: Bytes| {
+    let run = async |body: Bytes| -> Outcome {
         check_admin(edge, call)?;
         make(edge, target, &body).await?;
-        changed(edge)
+        Ok(changed(edge)?)
     };
     let limit = ("a request body", ADMIN_BODY_BYTES_MAX);
     on_leader(edge, call, payload, limit, Route::Proxy, run).await

@@ -27,6 +27,7 @@ pub(super) fn ready(edge: &Edge) -> Response {
 /// Everything recorded, and where the node stands now.
 pub(super) fn render(edge: &Edge) -> Response {
     let status = edge.node.status();
+    let skew = edge.node.clock_skew();
     let (log_entries, log_syncs) = edge.node.log_activity();
     metrics::observe_standing(&Standing {
         is_leader: status.leader == Some(status.node_id),
@@ -37,6 +38,8 @@ pub(super) fn render(edge: &Edge) -> Response {
         applied_index: status.applied_index,
         snapshot_index: status.snapshot_index,
         purged_index: status.purged_index,
+        clock_offset_ms: skew.offset_ms,
+        is_skewed: skew.is_skewed,
         log_entries,
         log_syncs,
     });

@@ -6,20 +6,34 @@ use http::header::{CONTENT_TYPE, ETAG, IF_MATCH, IF_NONE_MATCH, X_CONTENT_TYPE_O
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 
 use super::Edge;
-use super::answer::{self, Failure, Outcome, TEXT, etag, from_answer, respond};
+use super::answer::{self, Outcome, TEXT, etag, respond};
 use super::call::{Call, Payload};
-use super::leader::{Route, on_leader, patiently};
-use crate::error::{Error, Missing, Result};
-use crate::kv::{BucketName, Condition, Key, Number, Operation, Permission, Record, Transaction};
-use crate::node::Request;
+use super::consistency;
+use super::leader::{Write, patiently, write_on_leader};
+use crate::api::paths;
+use crate::error::{Error, Failure, Missing, Result};
+use crate::kv::{
+    BucketName, Condition, Key, Lifetime, Number, Operation, Permission, Record, Transaction, grant,
+};
 
+/// `X-Kvdb-Expires-At`.
+const EXPIRES_AT: HeaderName = HeaderName::from_static(paths::EXPIRES_AT);
 /// A version that no key has: what a foreign entity tag matches.
 const NO_VERSION: u64 = 0;
 
 /// `GET` and `HEAD`: the value as it was written.
 pub(super) async fn get(edge: &Edge, call: &Call, bucket: &BucketName, key: &Key) -> Outcome {
+    let consistency = consistency::of(&call.query)?;
+    let read = patiently(|| edge.node.read_with(bucket, consistency)).await;
+    let (outcome, age) = match read {
+        Ok((txn, age)) => (show(txn, call, key), age),
+        Err(error) => (Err(error.into()), consistency.stale.then(|| edge.node.state_age())),
+    };
+    consistency::with_age(edge, call, outcome, age)
+}
+
+fn show(mut txn: Transaction, call: &Call, key: &Key) -> Outcome {
     let known = call.texts(&IF_NONE_MATCH)?;
-    let mut txn = patiently(|| edge.node.read(bucket)).await?;
     let revision = txn.read_revision();
     let at_revision = |error| Failure { error, revision: Some(revision) };
     let record = find(&mut txn, call, key).map_err(at_revision)?;
@@ -29,7 +43,7 @@ pub(super) async fn get(edge: &Edge, call: &Call, bucket: &BucketName, key: &Key
 }
 
 fn find(txn: &mut Transaction, call: &Call, key: &Key) -> Result<Record> {
-    txn.policy()?.grant(&call.credential()?)?.check(Permission::Read, key.bytes())?;
+    grant(txn, &call.credential()?)?.check(Permission::Read, key.bytes())?;
     let shown = || key.bytes().escape_ascii().to_string();
     txn.get(key)?.ok_or_else(|| Error::not_found(Missing::Key, shown()))
 }
@@ -37,6 +51,7 @@ fn find(txn: &mut Transaction, call: &Call, key: &Key) -> Result<Record> {
 /// The value, unless the client knows it: `known` are its `If-None-Match` headers.
 fn value(known: &[&str], record: Record) -> Result<Response> {
     let tag = etag(record.version)?;
+    let expires_at = record.expires_at;
     if known.iter().any(|list| has_tag(list, &tag)) {
         let mut response = respond(StatusCode::NOT_MODIFIED, TEXT, Bytes::new());
         response.headers_mut().remove(CONTENT_TYPE);
@@ -47,6 +62,9 @@ fn value(known: &[&str], record: Record) -> Result<Response> {
     let mut response = respond(StatusCode::OK, stored.unwrap_or(TEXT), record.value);
     let headers = response.headers_mut();
     headers.insert(ETAG, tag);
+    if let Some(expires_at) = expires_at {
+        headers.insert(EXPIRES_AT, HeaderValue::from(expires_at));
+    }
     // Strangers' bytes: a browser is not to guess that they are a page.
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     Ok(response)
@@ -67,26 +85,26 @@ pub(super) async fn write(
     bucket: &BucketName,
     key: &Key,
 ) -> Outcome {
-    check_ttl(call)?;
-    let condition = condition(call)?;
-    let credential = call.credential()?;
+    let (lifetime, condition) = (lifetime(call)?, condition(call)?);
     let limit = ("a value", edge.value_bytes_max);
-    let run = async |body: Bytes| {
-        let operation = operation(call, key.clone(), condition, body)?;
-        let request = Request::Operation(operation);
-        from_answer(edge.node.execute(bucket, request, credential.clone()).await?)
-    };
-    on_leader(edge, call, payload, limit, Route::Proxy, run).await
+    let operation = |body| operation(call, key.clone(), (lifetime, condition), body);
+    write_on_leader(edge, call, payload, Write::plain(bucket, limit), operation).await
 }
 
-fn operation(call: &Call, key: Key, condition: Condition, body: Bytes) -> Result<Operation> {
+fn operation(
+    call: &Call,
+    key: Key,
+    (lifetime, condition): (Lifetime, Condition),
+    body: Bytes,
+) -> Result<Operation> {
     if call.method == Method::DELETE {
         return Ok(Operation::Delete { key, condition });
     }
     if call.method == Method::PATCH {
-        return Ok(Operation::Increment { key, by: Number::parse(&body)?, condition });
+        return Ok(Operation::Increment { key, by: Number::parse(&body)?, lifetime, condition });
     }
-    Ok(Operation::Set { key, value: body, content_type: content_type(call)?, condition })
+    let content_type = content_type(call)?;
+    Ok(Operation::Set { key, value: body, content_type, lifetime, condition })
 }
 
 /// The type that a value is served with again. curl calls every body a form, so a form is no type.
@@ -98,11 +116,16 @@ fn content_type(call: &Call) -> Result<Option<String>> {
     Ok(Some(text.to_owned()))
 }
 
-/// Keys do not expire yet: what asks for it is told, not ignored.
-fn check_ttl(call: &Call) -> Result<()> {
-    match call.query.get("ttl").map(|ttl| &ttl[..]) {
-        None | Some(b"0") => Ok(()),
-        Some(_) => Err(Error::invalid("ttl is not supported yet")),
+/// How long what is written lives.
+fn lifetime(call: &Call) -> Result<Lifetime> {
+    match call.query.text("ttl") {
+        None => Ok(Lifetime::Default),
+        Some(text) => {
+            let seconds = text
+                .parse()
+                .map_err(|_| Error::invalid("`ttl` is a whole number of seconds; 0 is for ever"))?;
+            Lifetime::of_seconds(seconds)
+        }
     }
 }
 
@@ -182,12 +205,18 @@ mod tests {
     fn what_a_write_does() {
         let key = || Key::parse("k").unwrap();
         let run = |method: &str, headers: &[(&str, &str)], body: &'static str| {
-            operation(&call(method, "/b/k", headers), key(), Condition::Any, body.into())
+            operation(
+                &call(method, "/b/k", headers),
+                key(),
+                (Lifetime::Default, Condition::Any),
+                body.into(),
+            )
         };
         let set = |value: &'static str, content_type: Option<&str>| Operation::Set {
             key: key(),
             value: value.into(),
             content_type: content_type.map(str::to_owned),
+            lifetime: Lifetime::Default,
             condition: Condition::Any,
         };
         let form = [("content-type", "application/x-www-form-urlencoded")];
@@ -198,17 +227,21 @@ mod tests {
         let (by, condition) = (Number::Int(-3), Condition::Any);
         assert_eq!(
             run("PATCH", &form, "-3").unwrap(),
-            Operation::Increment { key: key(), by, condition }
+            Operation::Increment { key: key(), by, lifetime: Lifetime::Default, condition }
         );
         assert_eq!(run("DELETE", &[], "x").unwrap(), Operation::Delete { key: key(), condition });
         assert!(run("PATCH", &[], "three").is_err() && run("PATCH", &[], "").is_err());
     }
 
     #[test]
-    fn a_ttl_is_refused_and_not_ignored() {
-        let ttl = |uri: &str| check_ttl(&call("PUT", uri, &[])).is_ok();
-        assert!(ttl("/b/k") && ttl("/b/k?ttl=0"));
-        assert!(!ttl("/b/k?ttl=60") && !ttl("/b/k?ttl=") && !ttl("/b/k?ttl=x"));
+    fn a_ttl_is_a_whole_number_of_seconds() {
+        let ttl = |uri: &str| lifetime(&call("PUT", uri, &[])).ok();
+        assert_eq!(ttl("/b/k"), Some(Lifetime::Default));
+        assert_eq!(ttl("/b/k?ttl=0"), Some(Lifetime::Unlimited));
+        assert_eq!(ttl("/b/k?ttl=60"), Some(Lifetime::Seconds(60)));
+        for bad in ["", "x", "-1", "1.5", "18446744073709551616", "999999999999"] {
+            assert_eq!(ttl(&format!("/b/k?ttl={bad}")), None, "{bad}");
+        }
     }
 
     #[test]

@@ -21,17 +21,18 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use tokio::time::Instant;
 
 use super::Edge;
-use super::answer::{self, APPLIED, Outcome, respond, with_applied};
+use super::answer::{self, APPLIED, Outcome, from_told, respond, with_applied};
 use super::call::{Call, Payload};
+use super::once::once;
 use super::query::add_ticket;
 use super::ticket::{HOPS_MAX, Ticket};
 use crate::api::Applied;
 use crate::config::ScriptRouting;
-use crate::error::{Error, Result};
-use crate::kv::BucketName;
+use crate::error::{Error, Failure, Result};
+use crate::kv::{Answer, BucketName, Operation};
 use crate::metrics;
 use crate::mutant::{self, Mutant};
-use crate::node::{Forwarded, Leadership, Member};
+use crate::node::{Forwarded, Leadership, Member, Request};
 
 /// How long a call waits for a leader.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -93,39 +94,74 @@ pub(super) async fn on_leader<F>(
     run: impl Fn(bytes::Bytes) -> F,
 ) -> Outcome
 where
-    F: Future<Output = Result<Response>>,
+    F: Future<Output = Outcome>,
 {
     let patience = Patience::new();
     loop {
-        let result = match (edge.node.leadership(), &route) {
+        let result: Outcome = match (edge.node.leadership(), &route) {
             (Leadership::Own, _) => run(payload.read(limit.0, limit.1).await?).await,
             (Leadership::Other(leader), Route::Script(bucket)) if redirects(edge, call) => {
-                redirect(edge, call, payload, bucket, &leader).await
+                redirect(edge, call, payload, bucket, &leader).await.map_err(Failure::from)
             }
             (Leadership::Other(_), Route::Script(bucket)) if call.principal.get().is_some() => {
                 // The ticket is spent here: the leader takes another in its place.
                 let body = payload.read(limit.0, limit.1).await?;
                 match ticket(edge, call, bucket).await {
-                    Ok(ticket) => forward(edge, call, Some(&ticket), body).await,
-                    Err(error) => Err(error),
+                    Ok(ticket) => {
+                        forward(edge, call, Some(&ticket), body).await.map_err(Failure::from)
+                    }
+                    Err(error) => Err(error.into()),
                 }
             }
             (Leadership::Other(_), _) => {
                 let body = payload.read(limit.0, limit.1).await?;
-                forward(edge, call, None, body).await
+                forward(edge, call, None, body).await.map_err(Failure::from)
             }
-            (Leadership::Unknown, _) => Err(Error::NotLeader { leader: None }),
+            (Leadership::Unknown, _) => Err(Error::NotLeader { leader: None }.into()),
         };
         match result {
-            Err(error) if may_reroute(&error) => patience.pause().await?,
+            Err(failure) if may_reroute(&failure.error) => patience.pause().await?,
             Ok(done)
                 if done.status().is_success() && mutant::strikes(Mutant::RedirectDenied, 50) =>
             {
                 return Err(Error::NoLeader("the leader was lost".to_owned()).into());
             }
-            result => return Ok(result?),
+            result => return result,
         }
     }
+}
+
+/// A change that is no script: of which bucket, and how large its body may be.
+pub(super) struct Write<'a> {
+    pub(super) bucket: &'a BucketName,
+    pub(super) limit: (&'static str, usize),
+    /// How the answer is said.
+    pub(super) dress: fn(&Call, Answer) -> Result<Answer>,
+}
+
+impl<'a> Write<'a> {
+    /// One whose answer is said as it is.
+    pub(super) fn plain(bucket: &'a BucketName, limit: (&'static str, usize)) -> Self {
+        Write { bucket, limit, dress: |_, answer| Ok(answer) }
+    }
+}
+
+/// Makes a change on the leader, wherever that is: `operation` says of the body what it is.
+pub(super) async fn write_on_leader(
+    edge: &Edge,
+    call: &Call,
+    payload: &mut Payload,
+    Write { bucket, limit, dress }: Write<'_>,
+    operation: impl Fn(bytes::Bytes) -> Result<Operation>,
+) -> Outcome {
+    let credential = call.credential()?;
+    let run = async |body: bytes::Bytes| {
+        let once = once(call, &body)?;
+        let request = Request::Operation(operation(body)?);
+        let answer = edge.node.execute(bucket, request, credential.clone(), once).await?;
+        from_told(dress(call, answer).map_err(|error| Error::Unknown(error.to_string()).into()))
+    };
+    on_leader(edge, call, payload, limit, Route::Proxy, run).await
 }
 
 /// Asks again while there is no leader to confirm a read.

@@ -7,12 +7,12 @@ use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
 
 use super::Edge;
-use super::answer::{self, Failure, Format, Outcome, TRUNCATED, respond};
+use super::answer::{self, Format, Outcome, TRUNCATED, respond};
 use super::call::Call;
 use super::leader::patiently;
-use crate::error::{Error, Result};
+use crate::error::{Error, Failure, Result};
 use crate::kv::limits::LIST_LIMIT_DEFAULT;
-use crate::kv::{BucketName, Credential, ListRange, Number, Permission, Transaction};
+use crate::kv::{BucketName, Credential, ListRange, Number, Permission, Transaction, grant};
 
 /// Most keys that one list may step over: `skip` and `limit` together.
 const LIST_STEPS_MAX: usize = 150_000;
@@ -83,7 +83,7 @@ fn wanted(call: &Call) -> Result<Wanted> {
 
 /// The list, and whether keys are missing that the client does not know of.
 fn body(mut txn: Transaction, credential: &Credential, wanted: &Wanted) -> Result<(Bytes, bool)> {
-    let grant = txn.policy()?.grant(credential)?;
+    let grant = grant(&mut txn, credential)?;
     grant.check(Permission::Enumerate, &wanted.range.prefix)?;
     if wanted.values {
         grant.check(Permission::Read, &wanted.range.prefix)?;
@@ -227,7 +227,7 @@ mod tests {
     use super::*;
     use crate::http::call::Origin;
     use crate::kv::memory::Memory;
-    use crate::kv::{BucketId, Overlay};
+    use crate::kv::{BucketId, Lifetime, Overlay};
 
     fn call(query: &str) -> Call {
         let request = http::Request::builder().uri(format!("/b/?{query}")).body(()).unwrap();
@@ -240,7 +240,7 @@ mod tests {
         let mut txn = Transaction::new(view, BucketId(1), Overlay::default(), 0);
         let mut set = |key: &[u8], value: &'static [u8]| {
             let key = crate::kv::Key::parse(key.to_vec()).unwrap();
-            txn.set(&key, Bytes::from_static(value), None, None).unwrap();
+            txn.set(&key, Bytes::from_static(value), None, Lifetime::Unlimited).unwrap();
         };
         for i in 0..200 {
             set(format!("k{i:03}").as_bytes(), b"v");

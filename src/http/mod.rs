@@ -18,13 +18,18 @@
 //! - A call is proposed or sent on at most once.
 
 mod answer;
+mod batch;
 mod buckets;
 mod call;
 mod cluster;
+mod consistency;
+mod fields;
 mod health;
 mod keys;
 mod leader;
 mod list;
+mod once;
+mod owner;
 mod path;
 mod query;
 mod room;
@@ -32,6 +37,7 @@ mod scripts;
 mod serve;
 mod stall;
 mod ticket;
+mod tokens;
 
 #[cfg(test)]
 mod tests;
@@ -62,6 +68,8 @@ struct Edge {
     node: Node,
     value_bytes_max: usize,
     create_buckets: CreateBuckets,
+    /// Seconds that keys of a new bucket live, where its creator does not say.
+    default_ttl: u64,
     script_routing: ScriptRouting,
     room: Room,
 }
@@ -78,6 +86,7 @@ impl Service {
             node,
             value_bytes_max: config.value_bytes_max,
             create_buckets: config.create_buckets,
+            default_ttl: config.default_ttl,
             script_routing: config.script_routing,
             room: Room::default(),
         }))
@@ -181,7 +190,8 @@ fn mutates(call: &Call, target: Option<&Target>) -> bool {
     match call.method {
         Method::PUT | Method::POST | Method::PATCH | Method::DELETE => true,
         Method::GET | Method::HEAD => {
-            matches!(target, Some(Target::Script(..))) && !call.query.flag("source")
+            let asks = ["source", "versions", "metrics"].iter().any(|what| call.query.flag(what));
+            matches!(target, Some(Target::Script(..))) && !asks
         }
         _ => false,
     }
@@ -202,9 +212,6 @@ async fn outcome(edge: &Edge, call: &Call, target: Result<Target>, body: Body) -
 
 /// Goes by what the path names and the method.
 async fn dispatch(edge: &Edge, call: &Call, payload: &mut Payload, target: &Target) -> Outcome {
-    if call.headers.contains_key("idempotency-key") {
-        return Err(Error::invalid("Idempotency-Key is not supported yet").into());
-    }
     let reads = call.reads();
     match (target, &call.method) {
         (Target::Key(bucket, key), _) if reads => keys::get(edge, call, bucket, key).await,
@@ -214,6 +221,9 @@ async fn dispatch(edge: &Edge, call: &Call, payload: &mut Payload, target: &Targ
         }
         (Target::Script(bucket, name), _) if reads && call.query.flag("source") => {
             scripts::source(edge, call, bucket, name).await
+        }
+        (Target::Script(bucket, name), _) if reads && call.query.flag("versions") => {
+            scripts::versions(edge, call, bucket, name).await
         }
         // Not for HEAD: who asks for it expects that nothing runs.
         (Target::Script(bucket, name), &Method::GET | &Method::POST) => {
@@ -228,6 +238,38 @@ async fn dispatch(edge: &Edge, call: &Call, payload: &mut Payload, target: &Targ
         (Target::Keys(bucket), _) if reads => list::list(edge, call, bucket).await,
         (Target::Scripts(bucket), _) if reads => scripts::list(edge, call, bucket).await,
         (Target::Root, &Method::POST) => buckets::create(edge, call, payload).await,
+        (Target::Bucket(_) | Target::Tokens(_) | Target::Token(..), _)
+        | (Target::Keys(_), &Method::DELETE)
+        | (Target::Scripts(_), &Method::POST) => dispatch_owned(edge, call, payload, target).await,
+        _ => dispatch_own(edge, call, payload, target).await,
+    }
+}
+
+/// The same for what mostly the owner of a bucket does.
+async fn dispatch_owned(
+    edge: &Edge,
+    call: &Call,
+    payload: &mut Payload,
+    target: &Target,
+) -> Outcome {
+    let reads = call.reads();
+    match (target, &call.method) {
+        (Target::Bucket(bucket), _) if reads => buckets::policy(edge, call, bucket).await,
+        (Target::Bucket(bucket), &Method::POST) => batch::run(edge, call, payload, bucket).await,
+        (Target::Bucket(bucket), &Method::PATCH) => {
+            buckets::change(edge, call, payload, bucket).await
+        }
+        (Target::Keys(bucket), &Method::DELETE) => {
+            buckets::delete(edge, call, payload, bucket).await
+        }
+        (Target::Tokens(bucket), _) if reads => tokens::list(edge, call, bucket).await,
+        (Target::Tokens(bucket), &Method::POST) => tokens::mint(edge, call, payload, bucket).await,
+        (Target::Token(bucket, id), &Method::DELETE) => {
+            tokens::revoke(edge, call, payload, bucket, id).await
+        }
+        (Target::Scripts(bucket), &Method::POST) => {
+            scripts::dry_run(edge, call, payload, bucket).await
+        }
         _ => dispatch_own(edge, call, payload, target).await,
     }
 }

@@ -5,17 +5,20 @@ use std::sync::Arc;
 
 use axum::response::Response;
 use bytes::Bytes;
+use http::Method;
 use http::header::{AUTHORIZATION, PROXY_AUTHORIZATION};
 
 use super::Edge;
-use super::answer::{self, Failure, Format, Outcome, REVISION, from_answer, text, to_json};
+use super::answer::{self, Format, Outcome, from_told, text};
 use super::call::{Call, Payload};
-use super::leader::{Route, on_leader, patiently, redeem};
+use super::leader::{Route, Write, on_leader, redeem, write_on_leader};
+use super::once::once;
+use super::owner::owned;
 use super::query::Query;
 use crate::api::{ScriptInfo, paths};
 use crate::error::{Error, Missing, Result};
 use crate::kv::limits::SCRIPT_SOURCE_BYTES_MAX;
-use crate::kv::{BucketName, Operation, Script, ScriptName, Transaction};
+use crate::kv::{BucketName, Operation, Script, ScriptMode, ScriptName, Transaction, upload};
 use crate::node::{Request, ScriptCall};
 use crate::script;
 
@@ -30,19 +33,17 @@ pub(super) async fn run(
     bucket: &BucketName,
     name: &ScriptName,
 ) -> Outcome {
-    if call.query.flag("rollback") {
-        return Err(Error::invalid("rollback is not supported yet").into());
-    }
-    if call.query.flag("dry_run") {
-        return Err(Error::invalid("dry_run is not supported yet").into());
+    if call.method == Method::POST && call.query.get("rollback").is_some() {
+        return roll_back(edge, call, payload, bucket, name).await;
     }
     call.check_unconditional()?;
     redeem(edge, call)?;
     let credential = call.credential()?;
     let limit = ("a request body", edge.value_bytes_max);
     let run = async |body: Bytes| {
+        let once = once(call, &body)?;
         let request = Request::Run(script_call(call, name, body));
-        from_answer(edge.node.execute(bucket, request, credential.clone()).await?)
+        from_told(edge.node.execute(bucket, request, credential.clone(), once).await)
     };
     on_leader(edge, call, payload, limit, Route::Script(bucket), run).await
 }
@@ -91,28 +92,56 @@ pub(super) async fn put(
     bucket: &BucketName,
     name: &ScriptName,
 ) -> Outcome {
-    check_upload(call)?;
+    let mode = mode(call)?;
     call.check_unconditional()?;
     let credential = call.credential()?;
     let run = async |body: Bytes| {
+        let once = once(call, &body)?;
         let source = compiled(name, &body).await?;
-        let operation = Operation::PutScript { name: name.clone(), source };
+        let operation = Operation::PutScript { name: name.clone(), source, mode };
         let request = Request::Operation(operation);
-        from_answer(edge.node.execute(bucket, request, credential.clone()).await?)
+        from_told(edge.node.execute(bucket, request, credential.clone(), once).await)
     };
     let limit = ("a script", SCRIPT_SOURCE_BYTES_MAX);
     on_leader(edge, call, payload, limit, Route::Proxy, run).await
 }
 
-/// Modes of a script that this version lacks are refused: to ignore them would change who may write.
-fn check_upload(call: &Call) -> Result<()> {
-    if call.query.flag("readonly") {
-        return Err(Error::invalid("readonly is not supported yet"));
-    }
-    match call.query.text("run_as").as_deref() {
-        None | Some("caller") => Ok(()),
-        Some(_) => Err(Error::invalid("run_as is not supported yet, but for `caller`")),
-    }
+/// How an uploaded script is to be run.
+fn mode(call: &Call) -> Result<ScriptMode> {
+    let as_owner = match call.query.text("run_as").as_deref() {
+        None | Some("" | "caller") => false,
+        Some("owner") => true,
+        Some(_) => return Err(Error::invalid("`run_as` is `caller` or `owner`")),
+    };
+    Ok(ScriptMode { readonly: call.query.flag("readonly"), as_owner })
+}
+
+/// `POST …?rollback=VERSION`: makes an earlier version the one that is run.
+async fn roll_back(
+    edge: &Edge,
+    call: &Call,
+    payload: &mut Payload,
+    bucket: &BucketName,
+    name: &ScriptName,
+) -> Outcome {
+    call.check_unconditional()?;
+    let version = call.query.text("rollback").unwrap_or_default();
+    let version = version
+        .parse()
+        .map_err(|_| Error::invalid("`rollback` is a version, as GET …?versions lists them"))?;
+    let limit = ("a request body", edge.value_bytes_max);
+    let operation = |_| Ok(Operation::RollBack { name: name.clone(), version });
+    write_on_leader(edge, call, payload, Write::plain(bucket, limit), operation).await
+}
+
+/// `POST /BUCKET/scripts/?dry_run`: not yet.
+pub(super) async fn dry_run(
+    _edge: &Edge,
+    _call: &Call,
+    _payload: &mut Payload,
+    _bucket: &BucketName,
+) -> Outcome {
+    Err(Error::invalid("dry_run is not supported yet").into())
 }
 
 /// The source, once it has compiled; away from the threads that serve connections.
@@ -134,13 +163,9 @@ pub(super) async fn delete(
     name: &ScriptName,
 ) -> Outcome {
     call.check_unconditional()?;
-    let credential = call.credential()?;
-    let run = async |_: Bytes| {
-        let request = Request::Operation(Operation::DeleteScript { name: name.clone() });
-        from_answer(edge.node.execute(bucket, request, credential.clone()).await?)
-    };
     let limit = ("a request body", edge.value_bytes_max);
-    on_leader(edge, call, payload, limit, Route::Proxy, run).await
+    let operation = |_| Ok(Operation::DeleteScript { name: name.clone() });
+    write_on_leader(edge, call, payload, Write::plain(bucket, limit), operation).await
 }
 
 /// `GET …?source`: a script's source, for the bucket's owner.
@@ -169,26 +194,6 @@ pub(super) async fn list(edge: &Edge, call: &Call, bucket: &BucketName) -> Outco
     .await
 }
 
-/// Reads something that only the bucket's owner may.
-async fn owned(
-    edge: &Edge,
-    call: &Call,
-    bucket: &BucketName,
-    read: impl FnOnce(&mut Transaction) -> Result<Response>,
-) -> Outcome {
-    let credential = call.credential()?;
-    let mut txn = patiently(|| edge.node.read(bucket)).await?;
-    let revision = txn.read_revision();
-    let checked = |txn: &mut Transaction| {
-        txn.policy()?.grant(&credential)?.check_owner()?;
-        read(txn)
-    };
-    let mut response =
-        checked(&mut txn).map_err(|error| Failure { error, revision: Some(revision) })?;
-    response.headers_mut().insert(REVISION, revision.into());
-    Ok(response)
-}
-
 fn info(name: &Bytes, script: &Script) -> ScriptInfo {
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     ScriptInfo {
@@ -196,28 +201,34 @@ fn info(name: &Bytes, script: &Script) -> ScriptInfo {
         version: script.version,
         bytes: script.source.len() as u64,
         sha256: hex(&script.sha256),
+        readonly: script.mode.readonly,
+        run_as: if script.mode.as_owner { "owner" } else { "caller" }.to_owned(),
     }
 }
 
 fn render(infos: &[ScriptInfo], format: Format) -> Result<Response> {
-    let lines = |line: &dyn Fn(&ScriptInfo) -> Result<Bytes>| -> Result<Bytes> {
-        let mut text = Vec::new();
-        for info in infos {
-            text.extend_from_slice(&line(info)?);
-            text.push(b'\n');
-        }
-        Ok(text.into())
-    };
-    match format {
-        Format::Json => answer::json(&infos),
-        Format::JsonLines => {
-            let body = lines(&|info| to_json(info))?;
-            Ok(answer::respond(http::StatusCode::OK, Format::JsonLines.content_type(), body))
-        }
-        Format::Text => Ok(text(lines(&|info| {
-            Ok(format!("{} version={} bytes={}", info.name, info.version, info.bytes).into())
-        })?)),
-    }
+    answer::rows(infos, format, |info| {
+        let modes = [(info.readonly, " readonly"), (info.run_as == "owner", " run_as=owner")];
+        let modes: String = modes.iter().filter(|(on, _)| *on).map(|(_, word)| *word).collect();
+        format!("{} version={} bytes={}{modes}", info.name, info.version, info.bytes)
+    })
+}
+
+/// `GET …?versions`: the versions of a script that are kept, oldest first.
+pub(super) async fn versions(
+    edge: &Edge,
+    call: &Call,
+    bucket: &BucketName,
+    name: &ScriptName,
+) -> Outcome {
+    let format = Format::of(call)?;
+    let shown = Bytes::copy_from_slice(name.as_str().as_bytes());
+    owned(edge, call, bucket, |txn| {
+        let infos: Vec<_> =
+            upload::versions(txn, name)?.iter().map(|script| info(&shown, script)).collect();
+        render(&infos, format)
+    })
+    .await
 }
 
 #[cfg(test)]
@@ -257,16 +268,19 @@ mod tests {
 
     #[tokio::test]
     async fn a_list_of_scripts() {
-        let script = Script { version: 7, sha256: [0xab; 32], source: "return".to_owned() };
+        let mode = ScriptMode { readonly: true, as_owner: false };
+        let script = Script { version: 7, sha256: [0xab; 32], source: "return".to_owned(), mode };
         let infos = [info(&Bytes::from_static(b"a"), &script)];
         let shown = async |format| {
             let body = render(&infos, format).unwrap().into_body();
             let body = axum::body::to_bytes(body, 1 << 20).await.unwrap();
             String::from_utf8(body.to_vec()).unwrap()
         };
-        assert_eq!(shown(Format::Text).await, "a version=7 bytes=6\n");
-        let json =
-            format!(r#"{{"name":"a","version":7,"bytes":6,"sha256":"{}"}}"#, "ab".repeat(32));
+        assert_eq!(shown(Format::Text).await, "a version=7 bytes=6 readonly\n");
+        let json = format!(
+            r#"{{"name":"a","version":7,"bytes":6,"sha256":"{}","readonly":true,"run_as":"caller"}}"#,
+            "ab".repeat(32)
+        );
         assert_eq!(shown(Format::Json).await, format!("[{json}]"));
         assert_eq!(shown(Format::JsonLines).await, format!("{json}\n"));
     }

@@ -36,17 +36,20 @@ pub fn apply(store: &mut impl Store, term: u64, index: u64, command: &Command) -
     meta.revision += 1;
     let mut revision = meta.revision;
     match &command.effect {
-        Effect::Write(writes) => make_writes(store, command.bucket, &mut meta, writes)?,
-        Effect::CreateBucket { name, rows } => {
+        Effect::Write(writes) | Effect::Sweep(writes) => {
+            make_writes(store, command.bucket, &mut meta, writes)?;
+        }
+        Effect::CreateBucket { name, rows, directory } => {
             let id = BucketId(index);
             create_bucket(store, id, name, rows, command)?;
             let value = encoding::encode(&id)?.into();
             let write = Write { row: Row::bucket(name), value: Some(value) };
             make_writes(store, command.bucket, &mut meta, &[write])?;
+            make_writes(store, command.bucket, &mut meta, directory)?;
             revision = index;
         }
-        Effect::DeleteBucket => {
-            delete_bucket(store, command.bucket, &meta)?;
+        Effect::DeleteBucket { directory } => {
+            delete_bucket(store, command.bucket, &meta, directory)?;
             return Ok(Outcome::Applied { revision });
         }
     }
@@ -88,7 +91,12 @@ fn create_bucket(
     put_meta(store, id, &meta)
 }
 
-fn delete_bucket(store: &mut impl Store, id: BucketId, meta: &BucketMeta) -> Result<()> {
+fn delete_bucket(
+    store: &mut impl Store,
+    id: BucketId,
+    meta: &BucketMeta,
+    rows: &[Write],
+) -> Result<()> {
     let name = BucketName::parse(&meta.name)
         .map_err(|_| Error::corrupt("bucket meta", format!("name {:?}", meta.name)))?;
     store.delete(keyspace::meta_key(id));
@@ -96,6 +104,7 @@ fn delete_bucket(store: &mut impl Store, id: BucketId, meta: &BucketMeta) -> Res
     let mut directory = store::meta(store, DIRECTORY)?.unwrap_or_default();
     let write = Write { row: Row::bucket(&name), value: None };
     make_writes(store, DIRECTORY, &mut directory, &[write])?;
+    make_writes(store, DIRECTORY, &mut directory, rows)?;
     put_meta(store, DIRECTORY, &directory)
 }
 
@@ -112,26 +121,19 @@ fn make_writes(
         let key = row.encode(bucket);
         if let Some(old) = store.get(&key)? {
             meta.digest = meta.digest.wrapping_sub(row_digest(row, &old));
-            count(meta, row, &old, u64::wrapping_sub);
+            meta.counts.remove(row, old.len());
         }
         match value {
             Some(value) => {
                 let value = if is_mutated(row) { mutated(value)? } else { value.clone() };
                 meta.digest = meta.digest.wrapping_add(row_digest(row, &value));
-                count(meta, row, &value, u64::wrapping_add);
+                meta.counts.add(row, value.len());
                 store.put(key, value);
             }
             None => store.delete(key),
         }
     }
     Ok(())
-}
-
-fn count(meta: &mut BucketMeta, row: &Row, value: &Bytes, op: fn(u64, u64) -> u64) {
-    if row.table == Table::Key {
-        meta.keys = op(meta.keys, 1);
-        meta.bytes = op(meta.bytes, (row.name.len() + value.len()) as u64);
-    }
 }
 
 /// Whether this write is one that replicas make differently, by a planted bug.

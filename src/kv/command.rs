@@ -64,9 +64,24 @@ pub enum Effect {
         name: BucketName,
         /// The first rows: the policy.
         rows: Vec<Write>,
+        /// Rows of the directory beside the bucket's own: the recorded answer.
+        directory: Vec<Write>,
     },
     /// Removes the bucket, all its rows and its directory row.
-    DeleteBucket,
+    DeleteBucket {
+        /// Rows of the directory that change with it: the recorded answer.
+        directory: Vec<Write>,
+    },
+    /// Removes rows whose time is over; as [`Effect::Write`], but watchers are told why.
+    Sweep(Vec<Write>),
+}
+
+impl Effect {
+    /// Whether it changes no row.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        matches!(self, Effect::Write(writes) | Effect::Sweep(writes) if writes.is_empty())
+    }
 }
 
 /// One row set, or removed where there is no value.

@@ -20,6 +20,8 @@ use crate::error::{Error, Result};
 pub const APPLIED: &[u8] = &[1];
 const BUCKET: u8 = 2;
 const ROW: u8 = 3;
+/// Bytes before the name in an expiry row's name: time, table.
+const EXPIRY_PREFIX_BYTES: usize = 9;
 /// Bytes before a row's name: kind, bucket, table.
 const ROW_PREFIX_BYTES: usize = 10;
 
@@ -37,6 +39,14 @@ pub enum Table {
     Bucket = 4,
     /// Of the directory: node id ever used to the data directory that used it.
     Node = 5,
+    /// When a row dies, its table and its name to nothing: what is to be swept, in the order of time.
+    Expiry = 6,
+    /// Token id to `Token`.
+    Token = 7,
+    /// `Idempotency-Key` to the answer that was given under it.
+    Recorded = 8,
+    /// Script name and version to [`Script`]: every upload that is kept.
+    ScriptVersion = 9,
 }
 
 impl Table {
@@ -47,6 +57,10 @@ impl Table {
             3 => Table::Policy,
             4 => Table::Bucket,
             5 => Table::Node,
+            6 => Table::Expiry,
+            7 => Table::Token,
+            8 => Table::Recorded,
+            9 => Table::ScriptVersion,
             other => return Err(Error::corrupt("row key", format!("table {other}"))),
         })
     }
@@ -92,6 +106,46 @@ impl Row {
         Row { table: Table::Node, name: Bytes::copy_from_slice(&id.to_be_bytes()) }
     }
 
+    /// The row that says when another dies. Ordered by time.
+    #[must_use]
+    pub fn expiry(expires_at: u64, of: &Row) -> Self {
+        let mut name = Vec::with_capacity(EXPIRY_PREFIX_BYTES + of.name.len());
+        name.extend_from_slice(&expires_at.to_be_bytes());
+        name.push(of.table as u8);
+        name.extend_from_slice(&of.name);
+        Row { table: Table::Expiry, name: name.into() }
+    }
+
+    /// Which row dies by an expiry row of this name, and when.
+    pub fn expiring(name: &Bytes) -> Result<(u64, Self)> {
+        let (prefix, own) = name
+            .split_first_chunk::<EXPIRY_PREFIX_BYTES>()
+            .ok_or_else(|| Error::corrupt("expiry row", "too short"))?;
+        let [a, b, c, d, e, f, g, h, table] = *prefix;
+        let expires_at = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
+        Ok((expires_at, Row { table: Table::from_ordinal(table)?, name: name.slice_ref(own) }))
+    }
+
+    /// The row of a token.
+    #[must_use]
+    pub fn token(id: &str) -> Self {
+        Row { table: Table::Token, name: Bytes::copy_from_slice(id.as_bytes()) }
+    }
+
+    /// The row of an answer that was recorded under a name.
+    #[must_use]
+    pub fn recorded(name: impl Into<Bytes>) -> Self {
+        Row { table: Table::Recorded, name: name.into() }
+    }
+
+    /// The row of one version of a script. A script's name holds no zero byte.
+    #[must_use]
+    pub fn script_version(name: &ScriptName, version: u64) -> Self {
+        let mut bytes = script_versions_start(name);
+        bytes.extend_from_slice(&version.to_be_bytes());
+        Row { table: Table::ScriptVersion, name: bytes.into() }
+    }
+
     /// Its place in the key space.
     #[must_use]
     pub fn encode(&self, bucket: BucketId) -> Vec<u8> {
@@ -112,6 +166,12 @@ impl Row {
         let bucket = BucketId(u64::from_be_bytes([b0, b1, b2, b3, b4, b5, b6, b7]));
         Ok((bucket, Row { table: Table::from_ordinal(table)?, name: bytes.slice_ref(name) }))
     }
+}
+
+/// What the names of all versions of a script begin with.
+#[must_use]
+pub fn script_versions_start(name: &ScriptName) -> Vec<u8> {
+    [name.as_str().as_bytes(), &[0]].concat()
 }
 
 /// Where a table of a bucket begins.
@@ -189,12 +249,81 @@ pub struct BucketMeta {
     pub revision: u64,
     /// The bucket's time, in milliseconds since 1970; never goes back.
     pub now: u64,
-    /// Keys in the bucket.
-    pub keys: u64,
-    /// Bytes of the keys' names and values.
-    pub bytes: u64,
+    /// How much is in it.
+    pub counts: Counts,
     /// The sum over all rows of a hash of row and value: equal on replicas whose rows are equal.
     pub digest: u128,
+}
+
+/// How much a bucket holds. Differences of two are counts as well, and wrap.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Keys, those included whose time is over and that are not swept yet.
+    pub keys: u64,
+    /// Bytes of the keys' names and rows.
+    pub bytes: u64,
+    /// Rows that die some day.
+    pub expiring: u64,
+    /// Scripts.
+    pub scripts: u64,
+    /// Tokens.
+    pub tokens: u64,
+    /// Recorded answers.
+    pub recorded: u64,
+    /// Bytes of the recorded answers' names and rows.
+    pub recorded_bytes: u64,
+}
+
+impl Counts {
+    /// Counts a row with a value of so many bytes.
+    pub fn add(&mut self, row: &Row, value_bytes: usize) {
+        self.count(row, value_bytes, u64::wrapping_add);
+    }
+
+    /// The inverse of [`Counts::add`].
+    pub fn remove(&mut self, row: &Row, value_bytes: usize) {
+        self.count(row, value_bytes, u64::wrapping_sub);
+    }
+
+    fn count(&mut self, row: &Row, value_bytes: usize, op: fn(u64, u64) -> u64) {
+        let bytes = (row.name.len() + value_bytes) as u64;
+        let (count, sum) = match row.table {
+            Table::Key => (&mut self.keys, Some(&mut self.bytes)),
+            Table::Expiry => (&mut self.expiring, None),
+            Table::Script => (&mut self.scripts, None),
+            Table::Token => (&mut self.tokens, None),
+            Table::Recorded => (&mut self.recorded, Some(&mut self.recorded_bytes)),
+            Table::Policy | Table::Bucket | Table::Node | Table::ScriptVersion => return,
+        };
+        *count = op(*count, 1);
+        if let Some(sum) = sum {
+            *sum = op(*sum, bytes);
+        }
+    }
+
+    /// These and those.
+    #[must_use]
+    pub fn plus(self, other: Counts) -> Counts {
+        self.combine(other, u64::wrapping_add)
+    }
+
+    /// These without those.
+    #[must_use]
+    pub fn minus(self, other: Counts) -> Counts {
+        self.combine(other, u64::wrapping_sub)
+    }
+
+    fn combine(self, other: Counts, op: fn(u64, u64) -> u64) -> Counts {
+        Counts {
+            keys: op(self.keys, other.keys),
+            bytes: op(self.bytes, other.bytes),
+            expiring: op(self.expiring, other.expiring),
+            scripts: op(self.scripts, other.scripts),
+            tokens: op(self.tokens, other.tokens),
+            recorded: op(self.recorded, other.recorded),
+            recorded_bytes: op(self.recorded_bytes, other.recorded_bytes),
+        }
+    }
 }
 
 /// What is stored for a key.
@@ -219,6 +348,18 @@ pub struct Script {
     pub sha256: [u8; 32],
     /// Luau source.
     pub source: String,
+    /// How it is run.
+    pub mode: ScriptMode,
+}
+
+/// How a script is run; part of each version.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScriptMode {
+    /// It may not write, and every node runs it.
+    pub readonly: bool,
+    /// Its scope begins as the whole bucket, whoever calls it: it *is* the access control. Else it
+    /// begins as what its caller may do.
+    pub as_owner: bool,
 }
 
 #[cfg(test)]
@@ -233,7 +374,11 @@ mod tests {
             Just(Table::Script),
             Just(Table::Policy),
             Just(Table::Bucket),
-            Just(Table::Node)
+            Just(Table::Node),
+            Just(Table::Expiry),
+            Just(Table::Token),
+            Just(Table::Recorded),
+            Just(Table::ScriptVersion)
         ];
         (any::<u64>(), table, prop::collection::vec(any::<u8>(), 0..20))
             .prop_map(|(bucket, table, name)| (BucketId(bucket), Row { table, name: name.into() }))
@@ -244,6 +389,12 @@ mod tests {
         fn rows_round_trip((bucket, row) in any_row()) {
             let decoded = Row::decode(&row.encode(bucket).into()).unwrap();
             prop_assert_eq!(decoded, (bucket, row));
+        }
+
+        #[test]
+        fn expiry_rows_round_trip((_, row) in any_row(), expires_at: u64) {
+            let expiry = Row::expiry(expires_at, &row);
+            prop_assert_eq!(Row::expiring(&expiry.name).unwrap(), (expires_at, row));
         }
 
         #[test]

@@ -23,3 +23,25 @@ pub const TRANSACTION_READS_MAX: usize = 200_000;
 pub const LIST_LIMIT_DEFAULT: usize = 10_000;
 /// Longest secret, write, read or signing key, in bytes.
 pub const POLICY_KEY_BYTES_MAX: usize = 256;
+/// Longest email of a policy, in bytes.
+pub const POLICY_EMAIL_BYTES_MAX: usize = 256;
+/// Longest time to live, in seconds: ten years. What is to live longer is to live for ever.
+pub const TTL_SECONDS_MAX: u64 = 10 * 365 * 86_400;
+/// Rows that one sweep removes: it is a command like others, and others wait for it.
+pub const SWEEP_ROWS_MAX: usize = 500;
+/// Operations of one `POST /BUCKET`.
+pub const BATCH_OPERATIONS_MAX: usize = 1000;
+/// Versions of a script that are kept; the oldest goes when another comes.
+pub const SCRIPT_VERSIONS_MAX: usize = 64;
+/// Tokens of a bucket.
+pub const TOKENS_MAX: u64 = 100_000;
+/// How long a token is valid where nobody says, in seconds: a day.
+pub const TOKEN_TTL_DEFAULT: u64 = 86_400;
+/// Words in a token's permissions.
+pub const TOKEN_PERMISSIONS_MAX: usize = 32;
+/// Longest `Idempotency-Key`, in bytes.
+pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
+/// Recorded answers of a bucket.
+pub const RECORDED_MAX: u64 = 1_000_000;
+/// Bytes of a bucket's recorded answers.
+pub const RECORDED_BYTES_MAX: u64 = 256 << 20;

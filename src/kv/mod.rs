@@ -15,27 +15,38 @@
 //! - A row belongs to one bucket, and no transaction reads or writes two.
 
 pub mod apply;
+pub mod batch;
 pub mod command;
+pub mod json;
 pub mod keyspace;
 pub mod limits;
 pub mod memory;
+mod merge;
 pub mod name;
 pub mod number;
 pub mod operation;
+pub mod overlay;
 pub mod policy;
+pub mod recorded;
 pub mod store;
+pub mod token;
 pub mod transaction;
+pub mod upload;
 
 #[cfg(test)]
 pub(crate) mod tests;
 
 pub(crate) use apply::drop_keys;
 pub use apply::{apply, record_nodes};
+pub use batch::Step;
 pub use command::{BucketId, Command, CommandId, DIRECTORY, Effect, Outcome, Write};
-pub use keyspace::{BucketMeta, Record, Row, Script, Table};
+pub use keyspace::{BucketMeta, Counts, Record, Row, Script, ScriptMode, Table};
 pub use name::{BucketName, Key, ScriptName};
 pub use number::Number;
-pub use operation::{Answer, Condition, Operation, PolicyRequest};
-pub use policy::{Credential, Grant, Permission, Policy};
+pub use operation::{Answer, Condition, Operation};
+pub use overlay::Overlay;
+pub use policy::{Credential, Execute, Grant, Permission, Policy, PolicyPatch, grant};
+pub use recorded::Once;
 pub use store::{Get, SharedView, Store, View};
-pub use transaction::{ListRange, Overlay, Transaction};
+pub use token::{Token, TokenRequest};
+pub use transaction::{Lifetime, ListRange, Transaction};

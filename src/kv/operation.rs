@@ -4,17 +4,18 @@
 //! state. It answers with an [`Answer`], which leaves only once the command has been applied.
 
 use bytes::Bytes;
-use sha2::{Digest, Sha256};
+use serde::{Deserialize, Serialize};
 
-use super::command::Write;
-use super::keyspace::{Row, Script};
-use super::limits::{CONTENT_TYPE_BYTES_MAX, SCRIPT_SOURCE_BYTES_MAX};
+use super::batch::{self, Step};
+use super::keyspace::ScriptMode;
+use super::limits::CONTENT_TYPE_BYTES_MAX;
 use super::name::{Key, ScriptName};
 use super::number::Number;
-use super::policy::{Credential, KeyHash, Permission, Policy};
-use super::transaction::Transaction;
-use crate::encoding;
-use crate::error::{Error, Missing, Result};
+use super::policy::{Credential, Grant, Permission, PolicyPatch, grant};
+use super::token::{self, TokenRequest};
+use super::transaction::{Lifetime, Transaction};
+use super::upload;
+use crate::error::{Error, Result};
 use crate::mutant::{self, Mutant};
 
 /// A change of one bucket.
@@ -28,6 +29,8 @@ pub enum Operation {
         value: Bytes,
         /// How it is served again.
         content_type: Option<String>,
+        /// How long it lives.
+        lifetime: Lifetime,
         /// What must hold of the version that is there.
         condition: Condition,
     },
@@ -37,6 +40,8 @@ pub enum Operation {
         key: Key,
         /// By how much.
         by: Number,
+        /// How long it lives; where nothing is said, a key that is there keeps its time.
+        lifetime: Lifetime,
         /// What must hold of the version that is there.
         condition: Condition,
     },
@@ -47,18 +52,40 @@ pub enum Operation {
         /// What must hold of the version that is there.
         condition: Condition,
     },
+    /// Several at once.
+    Batch(Vec<Step>),
     /// Uploads a script, which has been compiled already.
     PutScript {
         /// Its name.
         name: ScriptName,
         /// Luau source.
         source: String,
+        /// How it is run.
+        mode: ScriptMode,
+    },
+    /// Makes an earlier version of a script the one that is run.
+    RollBack {
+        /// Its name.
+        name: ScriptName,
+        /// The version.
+        version: u64,
     },
     /// Removes a script.
     DeleteScript {
         /// Its name.
         name: ScriptName,
     },
+    /// Makes out a token.
+    MintToken(TokenRequest),
+    /// Ends a token.
+    RevokeToken {
+        /// Its id.
+        id: String,
+    },
+    /// Changes the policy.
+    ChangePolicy(PolicyPatch),
+    /// Removes the bucket with all that is in it.
+    DeleteBucket,
 }
 
 /// What must hold of a key's version before it is written.
@@ -76,7 +103,12 @@ pub enum Condition {
 }
 
 impl Condition {
-    fn check(self, version: Option<u64>) -> Result<()> {
+    /// Fails unless it holds of the key.
+    pub fn check(self, txn: &mut Transaction, key: &Key) -> Result<()> {
+        if self == Condition::Any {
+            return Ok(());
+        }
+        let version = txn.get(key)?.map(|record| record.version);
         let holds = match self {
             Condition::Any => true,
             Condition::Version(expected) => {
@@ -96,7 +128,7 @@ impl Condition {
 }
 
 /// What a caller is told, once it is true.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Answer {
     /// The HTTP status.
     pub status: u16,
@@ -111,9 +143,18 @@ pub struct Answer {
     /// Whether the writes are kept although the status is 400 or above: the script called
     /// `kvdb.commit()`. Below 400 they always are.
     pub committed: bool,
+    /// Whether it is the answer that another call was given under the same `Idempotency-Key`.
+    #[serde(skip)]
+    pub replayed: bool,
 }
 
 impl Answer {
+    /// Whether the call was done, with its effects: what was refused may be tried again.
+    #[must_use]
+    pub fn is_completed(&self) -> bool {
+        self.status < 400 || self.committed
+    }
+
     /// A 200 with a text body.
     #[must_use]
     pub fn text(body: impl Into<Bytes>) -> Self {
@@ -122,48 +163,63 @@ impl Answer {
 }
 
 impl Operation {
-    /// Runs it for the bearer of the credential.
-    pub fn run(&self, txn: &mut Transaction, credential: &Credential) -> Result<Answer> {
-        let grant = txn.policy()?.grant(credential)?;
+    /// Runs it for the bearer of the credential; `seed` is the call's randomness.
+    pub fn run(&self, txn: &mut Transaction, credential: &Credential, seed: u64) -> Result<Answer> {
+        self.check_authority(&grant(txn, credential)?)?;
         match self {
-            Operation::Set { key, value, content_type, condition } => {
-                grant.check(Permission::Write, key.bytes())?;
-                condition.check(version(txn, key)?)?;
+            Operation::Set { key, value, content_type, lifetime, condition } => {
+                condition.check(txn, key)?;
                 let content_type = checked_content_type(content_type.as_deref())?;
-                txn.set(key, value.clone(), content_type, None)?;
+                txn.set(key, value.clone(), content_type, *lifetime)?;
                 Ok(Answer { version: Some(txn.revision()), ..Answer::text("") })
             }
-            Operation::Increment { key, by, condition } => {
-                grant.check(Permission::Write, key.bytes())?;
-                condition.check(version(txn, key)?)?;
-                let sum = increment(txn, key, *by)?;
+            Operation::Increment { key, by, lifetime, condition } => {
+                condition.check(txn, key)?;
+                let sum = increment(txn, key, *by, *lifetime)?;
                 let version = Some(txn.revision());
                 Ok(Answer { version, ..Answer::text(sum.to_string()) })
             }
             Operation::Delete { key, condition } => {
-                grant.check(Permission::Delete, key.bytes())?;
-                condition.check(version(txn, key)?)?;
+                condition.check(txn, key)?;
                 txn.delete(key)?;
                 Ok(Answer::text(""))
             }
-            Operation::PutScript { name, source } => {
-                grant.check_owner()?;
-                put_script(txn, name, source)
-            }
-            Operation::DeleteScript { name } => {
-                grant.check_owner()?;
-                if txn.script(name)?.is_none() {
-                    return Err(Error::not_found(Missing::Script, name.as_str()));
-                }
-                txn.put_row(Row::script(name), None)?;
+            Operation::Batch(steps) => batch::run(steps, txn),
+            Operation::PutScript { name, source, mode } => upload::put(txn, name, source, *mode),
+            Operation::RollBack { name, version } => upload::roll_back(txn, name, *version),
+            Operation::DeleteScript { name } => upload::delete(txn, name),
+            Operation::MintToken(request) => Ok(Answer::text(token::mint(txn, request, seed, 0)?)),
+            Operation::RevokeToken { id } => {
+                token::revoke(txn, id)?;
                 Ok(Answer::text(""))
             }
+            Operation::ChangePolicy(patch) => {
+                let changed = patch.change(&*txn.policy()?)?;
+                txn.set_policy(&changed)?;
+                Ok(Answer::text(""))
+            }
+            // Its rows are not written one by one: whoever executes it makes the command.
+            Operation::DeleteBucket => Ok(Answer::text("")),
         }
     }
-}
 
-fn version(txn: &mut Transaction, key: &Key) -> Result<Option<u64>> {
-    Ok(txn.get(key)?.map(|record| record.version))
+    /// Fails with what the caller lacks; also where an answer is only repeated.
+    pub fn check_authority(&self, grant: &Grant) -> Result<()> {
+        match self {
+            Operation::Set { key, .. } | Operation::Increment { key, .. } => {
+                grant.check(Permission::Write, key.bytes())
+            }
+            Operation::Delete { key, .. } => grant.check(Permission::Delete, key.bytes()),
+            Operation::Batch(steps) => batch::check_permissions(steps, grant),
+            Operation::PutScript { .. }
+            | Operation::RollBack { .. }
+            | Operation::DeleteScript { .. }
+            | Operation::MintToken(_)
+            | Operation::RevokeToken { .. }
+            | Operation::ChangePolicy(_)
+            | Operation::DeleteBucket => grant.check_owner(),
+        }
+    }
 }
 
 fn checked_content_type(content_type: Option<&str>) -> Result<Option<String>> {
@@ -175,59 +231,25 @@ fn checked_content_type(content_type: Option<&str>) -> Result<Option<String>> {
     }
 }
 
-/// Adds to the number that a key holds; its expiry and content type stay.
-pub fn increment(txn: &mut Transaction, key: &Key, by: Number) -> Result<Number> {
-    let old = txn.get(key)?;
-    let current = match &old {
-        Some(record) => Number::parse(&record.value)?,
-        None => Number::Int(0),
+/// Adds to the number that a key holds. Its content type stays, and so does its time, unless the lifetime
+/// says otherwise.
+pub fn increment(
+    txn: &mut Transaction,
+    key: &Key,
+    by: Number,
+    lifetime: Lifetime,
+) -> Result<Number> {
+    let Some(old) = txn.get(key)? else {
+        let sum = Number::Int(0).plus(by)?;
+        txn.set(key, sum.to_string().into(), None, lifetime)?;
+        return Ok(sum);
     };
-    let sum = current.plus(by)?;
-    let (content_type, expires_at) =
-        old.map_or((None, None), |record| (record.content_type, record.expires_at));
-    txn.set(key, sum.to_string().into(), content_type, expires_at)?;
+    let sum = Number::parse(&old.value)?.plus(by)?;
+    let lifetime = match (lifetime, old.expires_at) {
+        (Lifetime::Default, Some(expires_at)) => Lifetime::Until(expires_at),
+        (Lifetime::Default, None) => Lifetime::Unlimited,
+        (other, _) => other,
+    };
+    txn.set(key, sum.to_string().into(), old.content_type, lifetime)?;
     Ok(sum)
-}
-
-fn put_script(txn: &mut Transaction, name: &ScriptName, source: &str) -> Result<Answer> {
-    if source.len() > SCRIPT_SOURCE_BYTES_MAX {
-        return Err(Error::TooLarge { limit: "a script", max: SCRIPT_SOURCE_BYTES_MAX as u64 });
-    }
-    let version = txn.revision();
-    let script = Script {
-        version,
-        sha256: Sha256::digest(source.as_bytes()).into(),
-        source: source.to_owned(),
-    };
-    txn.put_row(Row::script(name), Some(encoding::encode(&script)?.into()))?;
-    Ok(Answer { version: Some(version), ..Answer::text(version.to_string()) })
-}
-
-/// The keys and settings that a bucket is created with.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PolicyRequest {
-    /// The owner's key.
-    pub secret_key: Option<String>,
-    /// The key for writing.
-    pub write_key: Option<String>,
-    /// The key for reading.
-    pub read_key: Option<String>,
-    /// Whom to write to about the bucket.
-    pub email: Option<String>,
-}
-
-impl PolicyRequest {
-    /// The rows that a new bucket begins with.
-    pub fn rows(&self) -> Result<Vec<Write>> {
-        let hash = |key: &Option<String>| key.as_deref().map(KeyHash::of).transpose();
-        let policy = Policy {
-            secret_key: hash(&self.secret_key)?,
-            write_key: hash(&self.write_key)?,
-            read_key: hash(&self.read_key)?,
-            default_ttl: 0,
-            email: self.email.clone(),
-        };
-        let value = Some(encoding::encode(&policy)?.into());
-        Ok(vec![Write { row: Row::policy(), value }])
-    }
 }

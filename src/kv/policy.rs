@@ -2,9 +2,9 @@
 //!
 //! A bucket has up to four keys. The secret key may do everything. The write key and the read key
 //! each stand for their kind; where no key of a kind is set, that kind is open to everybody, except
-//! that listing needs the secret key once there is one. Keys are stored hashed and compared in
-//! constant time. HTTP only says who asks ([`Credential`]); the grant is judged in the state that the
-//! command runs on.
+//! that listing needs the secret key once there is one. The signing key makes tokens (`kv::token`), which
+//! stand for a part of all that. Keys are stored hashed and compared in constant time. HTTP only says who
+//! asks ([`Credential`]); the grant is judged in the state that the command runs on ([`grant`]).
 
 use std::fmt;
 
@@ -13,7 +13,10 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use super::limits::POLICY_KEY_BYTES_MAX;
+use super::limits::{POLICY_EMAIL_BYTES_MAX, POLICY_KEY_BYTES_MAX, TTL_SECONDS_MAX};
+use super::name::ScriptName;
+use super::token;
+use super::transaction::Transaction;
 use crate::error::{Error, Result};
 
 /// A SHA-256 of a key: what is stored in place of it.
@@ -33,6 +36,11 @@ impl KeyHash {
         let hash: [u8; 32] = Sha256::digest(key.as_bytes()).into();
         self.0.ct_eq(&hash).into()
     }
+
+    /// The hash itself, as a key to sign with.
+    pub(super) fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
 }
 
 impl fmt::Debug for KeyHash {
@@ -50,10 +58,117 @@ pub struct Policy {
     pub write_key: Option<KeyHash>,
     /// The key for reading.
     pub read_key: Option<KeyHash>,
+    /// The key that tokens are signed with.
+    pub signing_key: Option<KeyHash>,
+    /// The one before, whose tokens are still valid.
+    pub previous_signing_key: Option<KeyHash>,
     /// Seconds that a key lives unless it says otherwise; 0 is for ever.
     pub default_ttl: u64,
+    /// Keys that the bucket may hold; 0 is as many as the node lets it.
+    pub max_keys: u64,
+    /// Bytes of keys and values that the bucket may hold; 0 is as many as the node lets it.
+    pub max_bytes: u64,
     /// Whom to write to about the bucket.
     pub email: Option<String>,
+}
+
+/// A change of a policy; what is `None` stays. An empty key is taken away.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct PolicyPatch {
+    /// The owner's key; only a bucket that has one can change it.
+    pub secret_key: Option<String>,
+    /// The key for writing.
+    pub write_key: Option<String>,
+    /// The key for reading.
+    pub read_key: Option<String>,
+    /// The key that tokens are signed with. All tokens of the one before end, unless it is kept.
+    pub signing_key: Option<String>,
+    /// Whether a new signing key leaves the tokens of the one before valid.
+    pub keep_signing_key: bool,
+    /// Ends the tokens of the signing key before the present one.
+    pub drop_previous_signing_key: bool,
+    /// Seconds that a key lives unless it says otherwise.
+    pub default_ttl: Option<u64>,
+    /// Keys that the bucket may hold.
+    pub max_keys: Option<u64>,
+    /// Bytes that it may hold.
+    pub max_bytes: Option<u64>,
+    /// Whom to write to.
+    pub email: Option<String>,
+}
+
+// Holds keys: never logged.
+impl fmt::Debug for PolicyPatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PolicyPatch(…)")
+    }
+}
+
+impl PolicyPatch {
+    /// The policy of a new bucket.
+    pub fn create(&self) -> Result<Policy> {
+        let secret_key = changed_key(&None, self.secret_key.as_deref())?;
+        let mut policy = Policy { secret_key, ..Policy::default() };
+        self.apply_to(&mut policy)?;
+        Ok(policy)
+    }
+
+    /// Changes the policy of a bucket for its owner.
+    pub fn change(&self, policy: &Policy) -> Result<Policy> {
+        let mut policy = policy.clone();
+        if let Some(secret_key) = self.secret_key.as_deref() {
+            if policy.secret_key.is_none() {
+                // Or a stranger could claim a public bucket.
+                let text = "a bucket that was made without a secret key cannot be given one";
+                return Err(Error::Forbidden(text.to_owned()));
+            }
+            if secret_key.is_empty() {
+                return Err(Error::invalid("the secret key cannot be taken away, only changed"));
+            }
+            policy.secret_key = Some(KeyHash::of(secret_key)?);
+        }
+        self.apply_to(&mut policy)?;
+        Ok(policy)
+    }
+
+    /// Changes all but the secret key.
+    fn apply_to(&self, policy: &mut Policy) -> Result<()> {
+        policy.write_key = changed_key(&policy.write_key, self.write_key.as_deref())?;
+        policy.read_key = changed_key(&policy.read_key, self.read_key.as_deref())?;
+        if let Some(new) = self.signing_key.as_deref() {
+            let old = policy.signing_key.take();
+            policy.signing_key = changed_key(&None, Some(new))?;
+            policy.previous_signing_key = old.filter(|_| self.keep_signing_key);
+        }
+        if self.drop_previous_signing_key {
+            policy.previous_signing_key = None;
+        }
+        if let Some(ttl) = self.default_ttl {
+            if ttl > TTL_SECONDS_MAX {
+                let text = format!("default_ttl is at most {TTL_SECONDS_MAX} seconds");
+                return Err(Error::invalid(text));
+            }
+            policy.default_ttl = ttl;
+        }
+        policy.max_keys = self.max_keys.unwrap_or(policy.max_keys);
+        policy.max_bytes = self.max_bytes.unwrap_or(policy.max_bytes);
+        if let Some(email) = &self.email {
+            if email.len() > POLICY_EMAIL_BYTES_MAX {
+                let max = POLICY_EMAIL_BYTES_MAX as u64;
+                return Err(Error::TooLarge { limit: "an email", max });
+            }
+            policy.email = Some(email.clone()).filter(|email| !email.is_empty());
+        }
+        Ok(())
+    }
+}
+
+fn changed_key(old: &Option<KeyHash>, new: Option<&str>) -> Result<Option<KeyHash>> {
+    match new {
+        None => Ok(old.clone()),
+        Some("") => Ok(None),
+        Some(key) => KeyHash::of(key).map(Some),
+    }
 }
 
 /// What a request brings to prove who asks.
@@ -73,6 +188,11 @@ impl Credential {
     #[must_use]
     pub fn is_none(&self) -> bool {
         self.0.is_none()
+    }
+
+    /// What was brought.
+    pub(super) fn secret(&self) -> Option<&str> {
+        self.0.as_deref()
     }
 
     /// Whether it is this secret, compared in constant time.
@@ -122,7 +242,8 @@ impl Permission {
     pub fn parse(word: &str) -> Result<Self> {
         Permission::ALL.into_iter().find(|p| p.as_str() == word).ok_or_else(|| {
             Error::invalid(format!(
-                "no permission `{word}`: there are read, write, enumerate and delete"
+                "no permission `{word}`: there are read, write, enumerate, delete, execute and \
+                 execute:NAME"
             ))
         })
     }
@@ -137,13 +258,101 @@ pub struct Grant {
     pub prefix: Bytes,
     /// In the order of [`Permission::ALL`], without repeats.
     pub permissions: Vec<Permission>,
+    /// Which scripts it may run.
+    pub execute: Execute,
+}
+
+/// The scripts that a caller may run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Execute {
+    /// All, and nobody said so: it is not among the words of a grant.
+    #[default]
+    Unsaid,
+    /// All.
+    All,
+    /// These, in order, without repeats.
+    Only(Vec<ScriptName>),
+}
+
+/// What begins the word for the permission to run a script.
+const EXECUTE: &str = "execute";
+
+impl Execute {
+    /// Whether a script may be run.
+    #[must_use]
+    pub fn allows(&self, name: &ScriptName) -> bool {
+        match self {
+            Execute::Unsaid | Execute::All => true,
+            Execute::Only(names) => names.contains(name),
+        }
+    }
+
+    /// Adds what a word says, if it is one of these.
+    fn add(&mut self, word: &str) -> Result<bool> {
+        if word == EXECUTE {
+            *self = Execute::All;
+            return Ok(true);
+        }
+        let name = word.strip_prefix(EXECUTE).and_then(|rest| rest.strip_prefix(':'));
+        let Some(name) = name else { return Ok(false) };
+        let name = ScriptName::parse(name)?;
+        match self {
+            Execute::Unsaid => *self = Execute::Only(vec![name]),
+            Execute::All => {}
+            Execute::Only(names) => {
+                names.push(name);
+                names.sort();
+                names.dedup();
+            }
+        }
+        Ok(true)
+    }
+
+    /// The words for it.
+    pub fn words(&self) -> impl Iterator<Item = String> {
+        let names = match self {
+            Execute::Only(names) => names.as_slice(),
+            Execute::Unsaid | Execute::All => &[],
+        };
+        let all = (*self == Execute::All).then(|| EXECUTE.to_owned());
+        all.into_iter().chain(names.iter().map(|name| format!("{EXECUTE}:{name}")))
+    }
+}
+
+/// Reads the words of a list of permissions.
+pub fn parse_permissions<'w>(
+    words: impl IntoIterator<Item = &'w str>,
+) -> Result<(Vec<Permission>, Execute)> {
+    let (mut named, mut execute) = (Vec::new(), Execute::default());
+    for word in words.into_iter().map(str::trim).filter(|word| !word.is_empty()) {
+        if !execute.add(word)? {
+            named.push(Permission::parse(word)?);
+        }
+    }
+    let all = Permission::ALL.into_iter();
+    Ok((all.filter(|permission| named.contains(permission)).collect(), execute))
 }
 
 impl Grant {
     /// Everything.
     #[must_use]
     pub fn owner() -> Self {
-        Grant { owner: true, prefix: Bytes::new(), permissions: Permission::ALL.to_vec() }
+        let permissions = Permission::ALL.to_vec();
+        Grant { owner: true, prefix: Bytes::new(), permissions, execute: Execute::Unsaid }
+    }
+
+    /// The words for what it permits.
+    pub fn words(&self) -> impl Iterator<Item = String> {
+        let permissions = self.permissions.iter().map(|permission| permission.as_str().to_owned());
+        permissions.chain(self.execute.words())
+    }
+
+    /// Fails unless the caller may run a script.
+    pub fn check_execute(&self, name: &ScriptName) -> Result<()> {
+        if self.execute.allows(name) {
+            return Ok(());
+        }
+        Err(Error::Forbidden(format!("the permission `{EXECUTE}:{name}` is missing")))
     }
 
     /// Fails with what is missing, unless the caller may do this to the key or prefix.
@@ -172,8 +381,19 @@ impl Grant {
     }
 }
 
+/// What the bearer of a credential may do, judged in the state that a transaction reads.
+pub fn grant(txn: &mut Transaction, credential: &Credential) -> Result<Grant> {
+    let policy = txn.policy()?;
+    match policy.grant(credential) {
+        Err(Error::Unauthorized(reason)) => {
+            token::grant(txn, &policy, credential)?.ok_or(Error::Unauthorized(reason))
+        }
+        judged => judged,
+    }
+}
+
 impl Policy {
-    /// What the bearer of a credential may do.
+    /// What the bearer of a key, or a stranger, may do.
     pub fn grant(&self, credential: &Credential) -> Result<Grant> {
         let holds = |key: &Option<KeyHash>| match (key, &credential.0) {
             (Some(hash), Some(secret)) => hash.matches(secret),
@@ -186,7 +406,7 @@ impl Policy {
         }
         if !credential.is_none() && !writer && !reader {
             return Err(Error::Unauthorized(
-                "the credential fits no key of this bucket".to_owned(),
+                "the credential fits no key and no token of this bucket".to_owned(),
             ));
         }
         let write = writer || self.write_key.is_none();
@@ -201,6 +421,7 @@ impl Policy {
             owner: self.secret_key.is_none() && write && read,
             prefix: Bytes::new(),
             permissions: Permission::ALL.into_iter().filter(may).collect(),
+            execute: Execute::Unsaid,
         })
     }
 }
@@ -265,6 +486,7 @@ mod tests {
             owner: false,
             prefix: Bytes::from_static(b"a:"),
             permissions: vec![Permission::Read],
+            execute: Execute::Unsaid,
         };
         assert!(grant.check(Permission::Read, b"a:1").is_ok());
         let outside = grant.check(Permission::Read, b"b:1").unwrap_err();

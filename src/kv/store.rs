@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::command::BucketId;
-use super::keyspace::{self, BucketMeta, Row, Table};
+use super::keyspace::{self, BucketMeta, Counts, Row, Table};
 use crate::encoding;
 use crate::error::{Error, Result};
 
@@ -50,8 +50,26 @@ pub fn meta(view: &(impl Get + ?Sized), bucket: BucketId) -> Result<Option<Bucke
 
 /// All buckets, the directory first.
 pub fn buckets(view: &(impl View + ?Sized)) -> Result<Vec<(BucketId, BucketMeta)>> {
-    let (start, end) = keyspace::meta_range();
-    view.scan(&start, &end, false)
+    buckets_from(view, super::DIRECTORY, usize::MAX)
+}
+
+/// When the first row of a bucket dies, in milliseconds since 1970.
+pub fn first_expiry(view: &(impl View + ?Sized), bucket: BucketId) -> Result<Option<u64>> {
+    match rows(view, bucket, Table::Expiry, b"", None, false).next() {
+        Some(pair) => Row::expiring(&pair?.0).map(|(at, _)| Some(at)),
+        None => Ok(None),
+    }
+}
+
+/// The buckets from a number on, so many at most.
+pub fn buckets_from(
+    view: &(impl View + ?Sized),
+    from: BucketId,
+    limit: usize,
+) -> Result<Vec<(BucketId, BucketMeta)>> {
+    let (_, end) = keyspace::meta_range();
+    view.scan(&keyspace::meta_key(from), &end, false)
+        .take(limit)
         .map(|pair| {
             let (key, value) = pair?;
             Ok((keyspace::meta_bucket(&key)?, encoding::decode("bucket meta", &value)?))
@@ -98,25 +116,22 @@ pub fn rows<'v, V: View + ?Sized>(
 }
 
 /// Recomputes a bucket's counts and digest from its rows, to compare with its meta row.
-pub fn recount(view: &(impl View + ?Sized), bucket: BucketId) -> Result<(u64, u64, u128)> {
+pub fn recount(view: &(impl View + ?Sized), bucket: BucketId) -> Result<(Counts, u128)> {
     let (start, end) = (keyspace::rows_start(bucket), keyspace::rows_end(bucket));
-    let (mut keys, mut bytes, mut digest) = (0, 0, 0u128);
+    let (mut counts, mut digest) = (Counts::default(), 0u128);
     for pair in view.scan(&start, &end, false) {
         let (key, value) = pair?;
         let (_, row) = Row::decode(&key)?;
-        if row.table == Table::Key {
-            keys += 1;
-            bytes += (row.name.len() + value.len()) as u64;
-        }
+        counts.add(&row, value.len());
         digest = digest.wrapping_add(super::apply::row_digest(&row, &value));
     }
-    Ok((keys, bytes, digest))
+    Ok((counts, digest))
 }
 
 /// Fails where a bucket's rows are not those that its meta row was kept for.
 pub fn verify(view: &(impl View + ?Sized)) -> Result<()> {
     for (bucket, meta) in buckets(view)? {
-        if recount(view, bucket)? != (meta.keys, meta.bytes, meta.digest) {
+        if recount(view, bucket)? != (meta.counts, meta.digest) {
             let detail =
                 format!("bucket {} ({}): rows do not match its digest", bucket.0, meta.name);
             return Err(Error::corrupt("state", detail));

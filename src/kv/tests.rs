@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! term N                           entries from here on are of term N
-//! create NAME [secret= write= read=] [HEADER]        entry: a new bucket
+//! create NAME [secret= write= read= signing= ttl=] [HEADER]   entry: a new bucket
 //! write BUCKET [HEADER] [version=N] put K=V… del K…  entry: rows of a bucket
 //! drop BUCKET [HEADER]             entry: the bucket goes
 //!   HEADER is prev=T.S id=T.S now=MS; what is left out is right: the head, the next id, 0
@@ -12,15 +12,17 @@
 //! fill BUCKET COUNT                entry: keys k000000, k000001, …
 //! buckets | rows BUCKET | digest BUCKET              what the state holds
 //! begin BUCKET [now=MS]            a transaction on the state and the bucket's overlay, trimmed
-//! get K | set K V | fill COUNT | delete K | clear COUNT | discard | clock    in the transaction
+//! get K | set K V [ttl=S] | fill COUNT | delete K | clear COUNT | discard | clock | sweep LIMIT  in the transaction
 //! list [prefix=] [start=] [end=] [limit=] [reverse] [show=count]             in the transaction
 //! upload SCRIPT SOURCE | scripts   in the transaction
 //! propose | abandon                ends the transaction, with or without an entry in the log
 //! apply [COUNT]                    the log's next entries reach the state; all of them by default
 //! lose ID…                         proposed entries that never become part of the log
 //! overlay BUCKET | trim BUCKET | reset BUCKET        what is ahead of the state
-//! run BUCKET [as=KEY] OPERATION    an operation, proposed and applied:
-//!   set K V [type=] [COND] | incr K N [COND] | delete K [COND] | put-script N SOURCE | delete-script N
+//! run BUCKET [as=KEY] [now=MS] OPERATION    an operation, proposed and applied:
+//!   set K V [type=] [ttl=] [COND] | incr K N [ttl=] [COND] | delete K [COND]
+//!   put-script N SOURCE [mode=readonly] | roll-back N VERSION | delete-script N
+//!   mint PREFIX [permissions=] [ttl=] | revoke ID
 //!   COND is if-match=VERSION, if-match="*" or if-none-match="*"
 //! ```
 //!
@@ -179,14 +181,18 @@ impl<M: Machine> Leader<M> {
 
     fn create(&mut self, args: &mut ArgumentConsumer) -> Said {
         let key = |key: Option<&str>| key.map(str::to_owned);
-        let request = PolicyRequest {
+        let patch = PolicyPatch {
             secret_key: key(args.take_key("secret")),
             write_key: key(args.take_key("write")),
             read_key: key(args.take_key("read")),
-            email: None,
+            signing_key: key(args.take_key("signing")),
+            default_ttl: args.take_key("ttl").map(str::parse).transpose()?,
+            ..PolicyPatch::default()
         };
         let name = BucketName::parse(next(args)?)?;
-        let effect = Effect::CreateBucket { name, rows: request.rows()? };
+        let policy = encoding::encode(&patch.create()?)?;
+        let rows = vec![Write { row: Row::policy(), value: Some(policy.into()) }];
+        let effect = Effect::CreateBucket { name, rows, directory: Vec::new() };
         let command = self.command(DIRECTORY, effect, args)?;
         self.apply(self.term, &command)
     }
@@ -195,7 +201,8 @@ impl<M: Machine> Leader<M> {
         let bucket = self.bucket(next(args)?)?;
         let revision = self.meta(bucket)?.map_or(0, |meta| meta.revision + 1);
         let version = args.take_key("version").map_or(Ok(revision), str::parse)?;
-        let mut command = self.command(bucket, Effect::DeleteBucket, args)?;
+        let mut command =
+            self.command(bucket, Effect::DeleteBucket { directory: Vec::new() }, args)?;
         let (mut verb, mut writes) = ("", Vec::new());
         for arg in args.by_ref() {
             match (verb, arg) {
@@ -216,7 +223,7 @@ impl<M: Machine> Leader<M> {
 
     fn drop_bucket(&mut self, args: &mut ArgumentConsumer) -> Said {
         let bucket = self.bucket(next(args)?)?;
-        let command = self.command(bucket, Effect::DeleteBucket, args)?;
+        let command = self.command(bucket, Effect::DeleteBucket { directory: Vec::new() }, args)?;
         self.apply(self.term, &command)
     }
 
@@ -298,7 +305,8 @@ impl<M: Machine> Leader<M> {
     fn buckets(&self) -> Said {
         let mut said = String::new();
         for (id, meta) in store::buckets(&*self.machine.view())? {
-            let BucketMeta { name, head, revision, now, keys, bytes, digest: _ } = meta;
+            let BucketMeta { name, head, revision, now, counts, digest: _ } = meta;
+            let Counts { keys, bytes, .. } = counts;
             let name = if id == DIRECTORY { "directory" } else { &name };
             let counts = format!("{keys} keys, {bytes} bytes");
             writeln!(
@@ -352,10 +360,10 @@ impl<M: Machine> Leader<M> {
     fn propose(&mut self) -> Said {
         let (bucket, txn) = self.transaction.take().ok_or("no transaction")?;
         let now = txn.now();
-        let (mut overlay, writes) = txn.finish();
+        let (mut overlay, writes, delta) = txn.finish();
         let changes = show_writes(&writes);
         let (prev, id) = (overlay.head(), self.next_id());
-        overlay.push(id, now, &writes);
+        overlay.push(id, now, &writes, delta);
         let revision = overlay.revision();
         self.overlays.insert(bucket, overlay);
         let effect = Effect::Write(writes);
@@ -408,8 +416,9 @@ impl<M: Machine> Leader<M> {
         let bucket = self.bucket(next(args)?)?;
         let credential = args.take_key("as").map_or(Credential::NONE, Credential::new);
         let operation = parse_operation(args)?;
-        self.begin_at(bucket, 0)?;
-        let answer = match operation.run(self.open()?, &credential) {
+        let now = args.take_key("now").map_or(Ok(0), str::parse)?;
+        self.begin_at(bucket, now)?;
+        let answer = match operation.run(self.open()?, &credential, 7) {
             Ok(answer) => answer,
             Err(error) => {
                 self.abandon()?;
@@ -438,7 +447,8 @@ fn in_transaction(txn: &mut Transaction, verb: &str, args: &mut ArgumentConsumer
         }
         "set" => {
             let key = parse_key(next(args)?)?;
-            txn.set(&key, value(args)?.into(), None, None).map_err(refusal)?;
+            let lifetime = lifetime(args)?;
+            txn.set(&key, value(args)?.into(), None, lifetime).map_err(refusal)?;
         }
         "delete" => {
             let was_there = txn.delete(&parse_key(next(args)?)?).map_err(refusal)?;
@@ -451,7 +461,8 @@ fn in_transaction(txn: &mut Transaction, verb: &str, args: &mut ArgumentConsumer
         }
         "upload" => {
             let (name, source) = (ScriptName::parse(next(args)?)?, value(args)?);
-            let script = Script { version: txn.revision(), sha256: [0; 32], source };
+            let mode = ScriptMode::default();
+            let script = Script { version: txn.revision(), sha256: [0; 32], source, mode };
             txn.put_row(Row::script(&name), Some(encoding::encode(&script)?.into()))?;
         }
         "scripts" => {
@@ -461,9 +472,16 @@ fn in_transaction(txn: &mut Transaction, verb: &str, args: &mut ArgumentConsumer
         }
         "list" => said = list(txn, args)?,
         "discard" => txn.discard(),
+        "sweep" => {
+            let more = txn.sweep(next(args)?.parse()?)?;
+            said = if more { "there is more" } else { "that was all" }.to_owned();
+        }
         "clock" => {
             let (now, reads, writes) = (txn.now(), txn.read_revision(), txn.revision());
             said = format!("now {now}, reads revision {reads}, writes revision {writes}");
+            if txn.has_lapsed() || txn.will_lapse()? {
+                said += &format!(", lapsed {}, will lapse {}", txn.has_lapsed(), txn.will_lapse()?);
+            }
         }
         other => return Err(format!("no command {other}").into()),
     }
@@ -489,7 +507,7 @@ fn list(txn: &mut Transaction, args: &mut ArgumentConsumer) -> Said {
 
 fn fill_transaction(txn: &mut Transaction, count: usize) -> Said {
     for key in numbered(count) {
-        txn.set(&key, Bytes::new(), None, None).map_err(refusal)?;
+        txn.set(&key, Bytes::new(), None, Lifetime::Unlimited).map_err(refusal)?;
     }
     Ok(String::new())
 }
@@ -512,19 +530,44 @@ fn parse_operation(args: &mut ArgumentConsumer) -> Scripted<Operation> {
             key: parse_key(name)?,
             value: value(args)?.into(),
             content_type: args.take_key("type").map(str::to_owned),
+            lifetime: lifetime(args)?,
             condition,
         },
         "incr" => {
             let by = Number::parse(next(args)?.as_bytes())?;
-            Operation::Increment { key: parse_key(name)?, by, condition }
+            let lifetime = lifetime(args)?;
+            Operation::Increment { key: parse_key(name)?, by, lifetime, condition }
         }
         "delete" => Operation::Delete { key: parse_key(name)?, condition },
         "put-script" => {
-            Operation::PutScript { name: ScriptName::parse(name)?, source: value(args)? }
+            let mode = ScriptMode {
+                readonly: args.take_key("mode").is_some_and(|mode| mode == "readonly"),
+                as_owner: false,
+            };
+            Operation::PutScript { name: ScriptName::parse(name)?, source: value(args)?, mode }
         }
+        "roll-back" => {
+            let version = next(args)?.parse()?;
+            Operation::RollBack { name: ScriptName::parse(name)?, version }
+        }
+        "mint" => {
+            let words = args.take_key("permissions").unwrap_or("read").split(',');
+            let (permissions, execute) = policy::parse_permissions(words)?;
+            let ttl = args.take_key("ttl").map_or(Ok(60), str::parse)?;
+            let prefix = Bytes::copy_from_slice(name.as_bytes());
+            Operation::MintToken(TokenRequest { prefix, permissions, execute, ttl })
+        }
+        "revoke" => Operation::RevokeToken { id: name.to_owned() },
         "delete-script" => Operation::DeleteScript { name: ScriptName::parse(name)? },
         other => return Err(format!("no operation {other}").into()),
     })
+}
+
+fn lifetime(args: &mut ArgumentConsumer) -> Scripted<Lifetime> {
+    match args.take_key("ttl") {
+        Some(seconds) => Ok(Lifetime::of_seconds(seconds.parse()?)?),
+        None => Ok(Lifetime::Default),
+    }
 }
 
 fn next<'a>(args: &mut ArgumentConsumer<'a>) -> Scripted<&'a str> {
@@ -560,9 +603,10 @@ fn refusal(error: Error) -> Box<dyn StdError> {
 }
 
 fn show_record(name: &[u8], record: &Record) -> String {
-    let Record { version, expires_at: _, content_type, value } = record;
+    let Record { version, expires_at, content_type, value } = record;
     let content_type = content_type.as_ref().map(|t| format!(" ({t})")).unwrap_or_default();
-    format!("{} = {} @{version}{content_type}\n", name.escape_ascii(), value.escape_ascii())
+    let until = expires_at.map(|at| format!(" until {at}")).unwrap_or_default();
+    format!("{} = {} @{version}{content_type}{until}\n", name.escape_ascii(), value.escape_ascii())
 }
 
 fn show_name(row: &Row) -> String {
@@ -573,6 +617,28 @@ fn show_name(row: &Row) -> String {
         Table::Policy => "policy".to_owned(),
         Table::Bucket => format!("bucket:{name}"),
         Table::Node => format!("node:{}", row.name.last().copied().unwrap_or_default()),
+        Table::Expiry => match Row::expiring(&row.name) {
+            Ok((at, of)) => format!("expiry:{at}:{}", show_name(&of)),
+            Err(error) => error.to_string(),
+        },
+        Table::Token => format!("token:{name}"),
+        Table::Recorded => format!("recorded:{name}"),
+        Table::ScriptVersion => match row.name.rsplit_once_zero() {
+            Some((script, version)) => format!("version:{}:{version}", script.escape_ascii()),
+            None => format!("version:{name}"),
+        },
+    }
+}
+
+/// A version's name in parts.
+trait RsplitOnceZero {
+    fn rsplit_once_zero(&self) -> Option<(&[u8], u64)>;
+}
+
+impl RsplitOnceZero for Bytes {
+    fn rsplit_once_zero(&self) -> Option<(&[u8], u64)> {
+        let (rest, version) = self.split_last_chunk::<8>()?;
+        Some((rest.strip_suffix(&[0])?, u64::from_be_bytes(*version)))
     }
 }
 
@@ -591,7 +657,7 @@ fn show_row(row: &Row, value: &Bytes) -> Result<String> {
     Ok(match row.table {
         Table::Key => show_record(&row.name, &encoding::decode("record", value)?),
         Table::Script => {
-            let Script { version, source, sha256: _ } = encoding::decode("script", value)?;
+            let Script { version, source, .. } = encoding::decode("script", value)?;
             format!("{name} = {} @{version}\n", source.escape_default())
         }
         Table::Policy => format!("{name}\n"),
@@ -600,5 +666,8 @@ fn show_row(row: &Row, value: &Bytes) -> Result<String> {
             format!("{name} = {id}\n")
         }
         Table::Node => format!("{name} = {}\n", value.escape_ascii()),
+        Table::Expiry | Table::Token | Table::Recorded | Table::ScriptVersion => {
+            format!("{name}\n")
+        }
     })
 }

@@ -3,100 +3,30 @@
 //! The leader runs a bucket's next command before the last one is applied. So what a transaction reads
 //! is, in this order: its own writes; the [`Overlay`], which holds the writes of commands proposed
 //! and not yet seen applied; the view, a point in time of the store. Dropping a transaction undoes it.
+//!
+//! Time is the bucket's, never a clock's: a row is dead once a command with a time at or after its
+//! `expires_at` has been applied. A transaction whose own time is later than the bucket's sees dead what
+//! will be dead as soon as it is applied; it remembers that ([`Transaction::has_lapsed`]), and then must
+//! be applied even where it writes nothing, or another reader could see the row alive again.
 
-use std::collections::btree_map;
-use std::collections::{BTreeMap, VecDeque};
-use std::iter::Peekable;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::command::{BucketId, CommandId, Write};
-use super::keyspace::{self, BucketMeta, Record, Row, Script, Table};
-use super::limits::{TRANSACTION_BYTES_MAX, TRANSACTION_READS_MAX, TRANSACTION_WRITES_MAX};
+use super::command::{BucketId, Write};
+use super::keyspace::{self, Counts, Record, Row, Script, Table};
+use super::limits::{
+    TRANSACTION_BYTES_MAX, TRANSACTION_READS_MAX, TRANSACTION_WRITES_MAX, TTL_SECONDS_MAX,
+};
+use super::merge::{Merge, RowBounds, boxed};
 use super::name::{Key, ScriptName};
+use super::overlay::Overlay;
 use super::policy::Policy;
 use super::store::{self, SharedView};
 use crate::encoding;
 use crate::error::{Error, Result};
 use crate::mutant::{self, Mutant};
-
-/// The writes of a bucket's commands that are proposed and not yet known to be applied, merged.
-#[derive(Debug, Default)]
-pub struct Overlay {
-    /// The head that the oldest of them was executed on.
-    base: CommandId,
-    /// Oldest first, with the rows that each wrote.
-    commands: VecDeque<(CommandId, Vec<Row>)>,
-    /// The newest value of each row, and who wrote it.
-    rows: BTreeMap<Row, (CommandId, Option<Bytes>)>,
-    /// Revision and time after the newest.
-    revision: u64,
-    now: u64,
-}
-
-impl Overlay {
-    /// Drops what the view already holds, judged by the bucket's head *in the view*: a
-    /// notification could be early or late. If the head is none of ours, all of it is void.
-    pub fn trim(&mut self, meta: &BucketMeta) {
-        if self.commands.is_empty() || meta.head != self.base {
-            if self.commands.iter().any(|(id, _)| *id == meta.head) {
-                while self.commands.front().is_some_and(|_| self.base != meta.head) {
-                    self.pop_oldest();
-                }
-            } else {
-                *self = Overlay::default();
-            }
-        }
-        self.base = meta.head;
-        if self.commands.is_empty() {
-            (self.revision, self.now) = (meta.revision, meta.now);
-        }
-    }
-
-    fn pop_oldest(&mut self) {
-        let Some((id, rows)) = self.commands.pop_front() else { return };
-        self.base = id;
-        for row in rows {
-            if self.rows.get(&row).is_some_and(|(writer, _)| *writer == id) {
-                self.rows.remove(&row);
-            }
-        }
-    }
-
-    /// Adds a proposed command on top.
-    pub fn push(&mut self, id: CommandId, now: u64, writes: &[Write]) {
-        self.revision += 1;
-        self.now = self.now.max(now);
-        for write in writes {
-            self.rows.insert(write.row.clone(), (id, write.value.clone()));
-        }
-        self.commands.push_back((id, writes.iter().map(|write| write.row.clone()).collect()));
-    }
-
-    /// The command that the next one names as its predecessor.
-    #[must_use]
-    pub fn head(&self) -> CommandId {
-        self.commands.back().map_or(self.base, |(id, _)| *id)
-    }
-
-    /// Revision after the newest command.
-    #[must_use]
-    pub fn revision(&self) -> u64 {
-        self.revision
-    }
-
-    /// The bucket's time after the newest command.
-    #[must_use]
-    pub fn now(&self) -> u64 {
-        self.now
-    }
-
-    /// Whether nothing is ahead of the view.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.commands.is_empty()
-    }
-}
 
 /// Which keys to list.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -128,6 +58,36 @@ impl ListRange {
     }
 }
 
+/// How long a written key lives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Lifetime {
+    /// As long as the bucket's policy says.
+    #[default]
+    Default,
+    /// For ever.
+    Unlimited,
+    /// So many seconds.
+    Seconds(u64),
+    /// Until this time, in milliseconds since 1970.
+    Until(u64),
+}
+
+impl Lifetime {
+    /// Reads a time to live as callers give it: seconds, 0 for ever.
+    pub fn of_seconds(seconds: u64) -> Result<Self> {
+        match seconds {
+            0 => Ok(Lifetime::Unlimited),
+            seconds if seconds > TTL_SECONDS_MAX => {
+                Err(Error::invalid(format!("a ttl is at most {TTL_SECONDS_MAX} seconds")))
+            }
+            seconds => Ok(Lifetime::Seconds(seconds)),
+        }
+    }
+}
+
+/// Why a transaction may write nothing.
+const READONLY: &str = "the script is read-only";
+
 /// One bucket, as one command sees and changes it.
 pub struct Transaction {
     view: SharedView,
@@ -135,8 +95,16 @@ pub struct Transaction {
     overlay: Overlay,
     writes: BTreeMap<Row, Option<Bytes>>,
     write_bytes: usize,
+    /// By how much the writes change the bucket's counts.
+    delta: Counts,
     reads: usize,
     now: u64,
+    lapsed: bool,
+    readonly: bool,
+    /// The policy, once it was asked for.
+    policy: Option<Arc<Policy>>,
+    /// Keys and rows read, where somebody wants to know.
+    trace: Option<Vec<Bytes>>,
 }
 
 impl Transaction {
@@ -144,21 +112,112 @@ impl Transaction {
     #[must_use]
     pub fn new(view: SharedView, bucket: BucketId, overlay: Overlay, now: u64) -> Self {
         let now = now.max(overlay.now());
-        let (writes, write_bytes, reads) = (BTreeMap::new(), 0, 0);
-        Transaction { view, bucket, overlay, writes, write_bytes, reads, now }
+        Transaction {
+            view,
+            bucket,
+            overlay,
+            writes: BTreeMap::new(),
+            write_bytes: 0,
+            delta: Counts::default(),
+            reads: 0,
+            now,
+            lapsed: false,
+            readonly: false,
+            policy: None,
+            trace: None,
+        }
     }
 
-    /// Ends the transaction: the overlay as it was given, and the writes in row order.
+    /// Ends the transaction: the overlay as it was given, the writes in row order, and by how much they
+    /// change the bucket's counts.
     #[must_use]
-    pub fn finish(self) -> (Overlay, Vec<Write>) {
+    pub fn finish(self) -> (Overlay, Vec<Write>, Counts) {
         let writes = self.writes.into_iter().map(|(row, value)| Write { row, value }).collect();
-        (self.overlay, writes)
+        (self.overlay, writes, self.delta)
     }
 
     /// Forgets the writes made so far.
     pub fn discard(&mut self) {
         self.writes.clear();
         self.write_bytes = 0;
+        self.delta = Counts::default();
+        self.policy = None;
+    }
+
+    /// Refuses every write from now on.
+    pub fn forbid_writes(&mut self) {
+        self.readonly = true;
+    }
+
+    /// Whether every write is refused.
+    #[must_use]
+    pub fn is_readonly(&self) -> bool {
+        self.readonly
+    }
+
+    /// Remembers from now on which keys are read; as many as a transaction may read.
+    pub fn trace_reads(&mut self) {
+        self.trace = Some(Vec::new());
+    }
+
+    /// The keys read since [`Transaction::trace_reads`], in the order of the first time.
+    #[must_use]
+    pub fn traced_reads(&self) -> &[Bytes] {
+        self.trace.as_deref().unwrap_or_default()
+    }
+
+    /// What is written so far, in row order.
+    pub fn writes(&self) -> impl Iterator<Item = (&Row, Option<&Bytes>)> {
+        self.writes.iter().map(|(row, value)| (row, value.as_ref()))
+    }
+
+    /// The bucket's number.
+    #[must_use]
+    pub fn bucket(&self) -> BucketId {
+        self.bucket
+    }
+
+    /// What the bucket holds with this transaction's writes.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.overlay.counts().plus(self.delta)
+    }
+
+    /// What the bucket held before them.
+    #[must_use]
+    pub fn counts_before(&self) -> Counts {
+        self.overlay.counts()
+    }
+
+    /// Whether this transaction saw something dead that is not yet dead by the bucket's time: then it must
+    /// be applied, or be run again on a state whose time is later.
+    #[must_use]
+    pub fn has_lapsed(&self) -> bool {
+        self.lapsed
+    }
+
+    /// Whether anything dies between the bucket's time and this transaction's.
+    pub fn will_lapse(&self) -> Result<bool> {
+        if self.overlay.counts().expiring == 0 || self.overlay.now() >= self.now {
+            return Ok(false);
+        }
+        let after = |ms: u64| ms.saturating_add(1).to_be_bytes();
+        let (start, end) = (after(self.overlay.now()), after(self.now));
+        let mut rows = self.merged(Table::Expiry, &start, Some(&end), false);
+        rows.find_map(|pair| match pair {
+            Ok((_, None)) => None,
+            Ok((_, Some(_))) => Some(Ok(true)),
+            Err(error) => Some(Err(error)),
+        })
+        .unwrap_or(Ok(false))
+    }
+
+    /// Whether something that dies at this time is alive.
+    pub fn is_alive(&mut self, expires_at: Option<u64>) -> bool {
+        let Some(expires_at) = expires_at else { return true };
+        let dead = expires_at <= self.now;
+        self.lapsed |= dead && expires_at > self.overlay.now();
+        !dead
     }
 
     /// Milliseconds since 1970, fixed when the transaction began.
@@ -182,6 +241,10 @@ impl Transaction {
     /// A row's value.
     pub fn row(&mut self, row: &Row) -> Result<Option<Bytes>> {
         self.count_read()?;
+        self.current(row)
+    }
+
+    fn current(&self, row: &Row) -> Result<Option<Bytes>> {
         if let Some(value) = self.writes.get(row) {
             return Ok(value.clone());
         }
@@ -195,6 +258,17 @@ impl Transaction {
 
     /// Sets a row, or removes it.
     pub fn put_row(&mut self, row: Row, value: Option<Bytes>) -> Result<()> {
+        let old = self.current(&row)?;
+        self.replace_row(row, old.as_ref(), value)
+    }
+
+    /// The same, where the caller has just read what the row holds.
+    fn replace_row(&mut self, row: Row, old: Option<&Bytes>, value: Option<Bytes>) -> Result<()> {
+        if self.readonly {
+            return Err(Error::Forbidden(READONLY.to_owned()));
+        }
+        old.into_iter().for_each(|old| self.delta.remove(&row, old.len()));
+        value.iter().for_each(|value| self.delta.add(&row, value.len()));
         let bytes = row.name.len() + value.as_ref().map_or(0, Bytes::len);
         let old = self.writes.insert(row, value);
         // What an overwritten row took is not given back: a script pays for the work it makes.
@@ -210,13 +284,15 @@ impl Transaction {
         Ok(())
     }
 
-    /// What a key holds.
+    /// What a key holds, if it is alive.
     pub fn get(&mut self, key: &Key) -> Result<Option<Record>> {
-        self.row(&Row::key(key))?.map(|bytes| self.decode_record(&bytes)).transpose()
-    }
-
-    fn decode_record(&self, bytes: &[u8]) -> Result<Record> {
-        encoding::decode("record", bytes)
+        if let Some(trace) = &mut self.trace
+            && !trace.contains(key.bytes())
+        {
+            trace.push(key.bytes().clone());
+        }
+        let record = self.row(&Row::key(key))?.map(|bytes| decode_record(&bytes)).transpose()?;
+        Ok(record.filter(|record| self.is_alive(record.expires_at)))
     }
 
     /// Sets a key. The record's version is the revision that this transaction will have.
@@ -225,28 +301,82 @@ impl Transaction {
         key: &Key,
         value: Bytes,
         content_type: Option<String>,
-        expires_at: Option<u64>,
+        lifetime: Lifetime,
     ) -> Result<()> {
+        let expires_at = self.expires_at(lifetime)?;
         let record = Record { version: self.revision(), expires_at, content_type, value };
         let bytes = encoding::encode(&record)?;
-        self.put_row(Row::key(key), Some(bytes.into()))
+        let row = Row::key(key);
+        let old = self.current(&row)?;
+        let old_expires_at = match &old {
+            Some(old) => decode_record(old)?.expires_at,
+            None => None,
+        };
+        self.move_expiry(&row, old_expires_at, expires_at)?;
+        self.replace_row(row, old.as_ref(), Some(bytes.into()))
     }
 
-    /// Removes a key; whether it was there.
+    /// When what is written now dies.
+    fn expires_at(&mut self, lifetime: Lifetime) -> Result<Option<u64>> {
+        let seconds = match lifetime {
+            Lifetime::Default => self.policy()?.default_ttl,
+            Lifetime::Unlimited => 0,
+            Lifetime::Seconds(seconds) => seconds,
+            Lifetime::Until(expires_at) => return Ok(Some(expires_at)),
+        };
+        let expires_at = self.now.saturating_add(seconds.saturating_mul(1000));
+        Ok((seconds > 0).then_some(expires_at))
+    }
+
+    /// Keeps the expiry row of a row.
+    pub(super) fn move_expiry(
+        &mut self,
+        of: &Row,
+        from: Option<u64>,
+        to: Option<u64>,
+    ) -> Result<()> {
+        if from == to {
+            return Ok(());
+        }
+        if let Some(from) = from {
+            self.put_row(Row::expiry(from, of), None)?;
+        }
+        match to {
+            Some(to) => self.put_row(Row::expiry(to, of), Some(Bytes::new())),
+            None => Ok(()),
+        }
+    }
+
+    /// Removes a key; whether it was there and alive.
     pub fn delete(&mut self, key: &Key) -> Result<bool> {
         let row = Row::key(key);
-        if self.row(&row)?.is_none() {
-            return Ok(false);
+        let Some(old) = self.row(&row)? else { return Ok(false) };
+        let expires_at = decode_record(&old)?.expires_at;
+        let alive = self.is_alive(expires_at);
+        self.move_expiry(&row, expires_at, None)?;
+        self.replace_row(row, Some(&old), None)?;
+        Ok(alive)
+    }
+
+    /// Removes rows whose time is over, so many at most; whether there are more.
+    pub fn sweep(&mut self, limit: usize) -> Result<bool> {
+        let end = self.now.saturating_add(1).to_be_bytes();
+        let due = self.merged(Table::Expiry, b"", Some(&end), false);
+        let due = due.filter(|pair| !matches!(pair, Ok((_, None)))).take(limit + 1);
+        let due: Vec<_> = due.map(|pair| pair.map(|(name, _)| name)).collect::<Result<_>>()?;
+        for name in due.iter().take(limit) {
+            let (_, row) = Row::expiring(name)?;
+            self.put_row(row, None)?;
+            self.put_row(Row { table: Table::Expiry, name: name.clone() }, None)?;
         }
-        self.put_row(row, None)?;
-        Ok(true)
+        Ok(due.len() > limit)
     }
 
     /// Up to `limit` keys of a range with what they hold, this transaction's own writes included.
     pub fn list(&mut self, range: &ListRange, limit: usize) -> Result<Vec<(Bytes, Record)>> {
         let (start, end) = range.bounds();
-        let mut found = Vec::new();
-        let mut stepped = 0;
+        let (mut found, mut stepped, mut lapsed) = (Vec::new(), 0, false);
+        let (now, settled) = (self.now, self.overlay.now());
         let mut pairs = self.merged(Table::Key, &start, end.as_deref(), range.reverse);
         while found.len() < limit {
             let Some(pair) = pairs.next() else { break };
@@ -255,11 +385,15 @@ impl Transaction {
             if self.reads + stepped > TRANSACTION_READS_MAX {
                 break;
             }
-            if let Some(value) = value {
-                found.push((name, self.decode_record(&value)?));
+            let Some(value) = value else { continue };
+            let record = decode_record(&value)?;
+            match record.expires_at {
+                Some(at) if at <= now => lapsed |= at > settled,
+                _ => found.push((name, record)),
             }
         }
         drop(pairs);
+        self.lapsed |= lapsed;
         self.reads += stepped;
         self.count_read()?;
         if !found.is_empty() && mutant::strikes(Mutant::ListStopsEarly, 20) {
@@ -282,7 +416,7 @@ impl Transaction {
         let proposed = bounds.select(&self.overlay.rows, reverse, |(_, value)| value.clone());
         let stored = store::rows(&*self.view, self.bucket, table, start, end, reverse)
             .map(|pair| pair.map(|(name, value)| (name, Some(value))));
-        Merge { sources: [own.peekable(), proposed.peekable(), boxed(stored).peekable()], reverse }
+        Merge::new([own, proposed, boxed(stored)], reverse)
     }
 
     /// A script of the bucket.
@@ -293,26 +427,39 @@ impl Transaction {
 
     /// All scripts of the bucket.
     pub fn scripts(&mut self) -> Result<Vec<(Bytes, Script)>> {
-        let rows = self.merged(Table::Script, b"", None, false);
+        let decode =
+            |(name, value): (Bytes, Bytes)| Ok((name, encoding::decode("script", &value)?));
+        self.rows(Table::Script, b"")?.into_iter().map(decode).collect()
+    }
+
+    /// All rows of a table whose names begin with a prefix, of a table that holds few.
+    pub(super) fn rows(&mut self, table: Table, prefix: &[u8]) -> Result<Vec<(Bytes, Bytes)>> {
+        let end = keyspace::prefix_end(prefix);
+        let rows = self.merged(table, prefix, end.as_deref(), false);
         let present = rows.take(TRANSACTION_READS_MAX).filter_map(|pair| match pair {
             Ok((name, Some(value))) => Some(Ok((name, value))),
             Ok((_, None)) => None,
             Err(error) => Some(Err(error)),
         });
-        present
-            .map(|pair| {
-                let (name, value) = pair?;
-                Ok((name, encoding::decode("script", &value)?))
-            })
-            .collect()
+        present.collect()
     }
 
     /// The bucket's policy.
-    pub fn policy(&mut self) -> Result<Policy> {
-        match self.row(&Row::policy())? {
-            Some(bytes) => encoding::decode("policy", &bytes),
-            None => Ok(Policy::default()),
+    pub fn policy(&mut self) -> Result<Arc<Policy>> {
+        if let Some(policy) = &self.policy {
+            return Ok(Arc::clone(policy));
         }
+        let policy = match self.row(&Row::policy())? {
+            Some(bytes) => encoding::decode("policy", &bytes)?,
+            None => Policy::default(),
+        };
+        Ok(Arc::clone(self.policy.insert(Arc::new(policy))))
+    }
+
+    /// Replaces the bucket's policy.
+    pub fn set_policy(&mut self, policy: &Policy) -> Result<()> {
+        self.policy = None;
+        self.put_row(Row::policy(), Some(encoding::encode(policy)?.into()))
     }
 
     fn count_read(&mut self) -> Result<()> {
@@ -325,85 +472,8 @@ impl Transaction {
     }
 }
 
-type Source<'t> = Box<dyn Iterator<Item = Result<(Bytes, Option<Bytes>)>> + 't>;
-
-fn boxed<'t>(rows: impl Iterator<Item = Result<(Bytes, Option<Bytes>)>> + 't) -> Source<'t> {
-    Box::new(rows)
-}
-
-/// A range of one table's rows within a map of rows.
-struct RowBounds {
-    start: Row,
-    end: Option<Row>,
-    table: Table,
-}
-
-impl RowBounds {
-    fn new(table: Table, start: &[u8], end: Option<&[u8]>) -> Self {
-        let row = |name: &[u8]| Row { table, name: Bytes::copy_from_slice(name) };
-        RowBounds { start: row(start), end: end.map(row), table }
-    }
-
-    fn select<'t, V>(
-        &self,
-        map: &'t BTreeMap<Row, V>,
-        reverse: bool,
-        value: fn(&V) -> Option<Bytes>,
-    ) -> Source<'t> {
-        if self.end.as_ref().is_some_and(|end| *end <= self.start) {
-            return Box::new(std::iter::empty());
-        }
-        let range: btree_map::Range<'t, Row, V> = match &self.end {
-            Some(end) => map.range(self.start.clone()..end.clone()),
-            None => map.range(self.start.clone()..),
-        };
-        let table = self.table;
-        let rows = range
-            .filter(move |(row, _)| row.table == table)
-            .map(move |(row, v)| Ok((row.name.clone(), value(v))));
-        if reverse { Box::new(rows.rev()) } else { Box::new(rows) }
-    }
-}
-
-/// Merges ordered sources; where several hold a name, the first source wins.
-struct Merge<'t> {
-    sources: [Peekable<Source<'t>>; 3],
-    reverse: bool,
-}
-
-impl Iterator for Merge<'_> {
-    type Item = Result<(Bytes, Option<Bytes>)>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let mut next: Option<Bytes> = None;
-        for source in &mut self.sources {
-            match source.peek() {
-                Some(Err(error)) => return Some(Err(error.clone())),
-                Some(Ok((name, _))) => {
-                    let nearer = next
-                        .as_ref()
-                        .is_none_or(|best| if self.reverse { name > best } else { name < best });
-                    if nearer {
-                        next = Some(name.clone());
-                    }
-                }
-                None => {}
-            }
-        }
-        let next = next?;
-        let mut winner = None;
-        for source in &mut self.sources {
-            let has_it = matches!(source.peek(), Some(Ok((name, _))) if *name == next);
-            if has_it {
-                winner = winner.or(source.next());
-                // A later source's row of the same name is older: step over it.
-                if let Some(Ok((name, _))) = source.peek() {
-                    debug_assert!(*name != next, "a source yields a name once");
-                }
-            }
-        }
-        winner
-    }
+fn decode_record(bytes: &[u8]) -> Result<Record> {
+    encoding::decode("record", bytes)
 }
 
 /// Reads one bucket of a view without a transaction: for answers that propose nothing.

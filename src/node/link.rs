@@ -1,4 +1,4 @@
-//! What nodes ask each other beside Raft: introductions, read indexes, tickets, whole requests.
+//! What nodes ask each other beside Raft: introductions, read indexes, clocks, tickets, whole requests.
 
 use std::sync::Arc;
 use std::time::Duration;

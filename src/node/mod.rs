@@ -1,18 +1,20 @@
 //! The façade: everything the edge asks of a node. It owns the only clock and the only randomness.
 //!
 //! Writes and script calls go to the executor, on the leader only: [`Error::NotLeader`] means that
-//! nothing was proposed. Reads are served by every node: the leader says how far the log must be
-//! applied (read index), the node waits for that, and only then takes its view.
+//! nothing was proposed. Reads are served by every node.
 
+mod clock;
 mod join;
 mod link;
 mod nature;
 mod peer;
+mod read;
 mod start;
 mod status;
 #[cfg(test)]
 mod tests;
 mod ticket;
+mod upkeep;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -25,20 +27,21 @@ use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
 pub use crate::api::{BucketDigest, Digest, Member, Status};
-use crate::error::{Error, Missing, Result};
-pub use crate::executor::ScriptCall;
-use crate::executor::{self, Executor, Nature};
+use crate::error::{Error, Failure, Missing, Result};
+use crate::executor::{self, Executor};
+pub use crate::executor::{ScriptCall, Told};
 use crate::kv::{
-    Answer, BucketId, BucketName, Credential, DIRECTORY, Operation, PolicyRequest, SharedView,
-    Transaction, store, transaction,
+    BucketId, BucketName, Credential, DIRECTORY, Once, Operation, PolicyPatch, grant, recorded,
+    store, transaction,
 };
-use crate::mutant::{self, Mutant};
 use crate::raft::{
     CONNECT_TIMEOUT, Cluster, Leadership as Leads, LogStore, MemberInfo, NodeId, PeerIdentity,
-    applied_index,
 };
 use crate::storage::{DataDir, Identity, State};
-use link::{Hello, Links, ReadIndex, TicketRequest};
+use clock::Clock;
+pub use clock::Skew;
+use link::{Hello, Links, TicketRequest};
+pub use read::Consistency;
 use ticket::Tickets;
 
 /// How long a call may wait for its outcome; an election happens in less.
@@ -47,8 +50,6 @@ const EXECUTE_TIMEOUT: Duration = Duration::from_secs(10);
 const READY_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a leader that was followed by another may take for what it was asked before.
 const SUPERSEDED: Duration = Duration::from_millis(500);
-/// Rounds of a read whose state was replaced while it waited.
-const READ_ATTEMPTS_MAX: u32 = 3;
 
 /// What may be asked of a bucket.
 #[derive(Clone, Debug)]
@@ -107,7 +108,9 @@ struct Inner {
     ready_term: watch::Receiver<Option<u64>>,
     links: Links,
     tickets: Tickets,
-    nature: Arc<dyn Nature>,
+    clock: Arc<Clock>,
+    skew: watch::Sender<Option<Skew>>,
+    clock_skew_max_ms: i64,
     admin_key: Option<String>,
     peer_addr: String,
     url: String,
@@ -128,32 +131,55 @@ impl Node {
         bucket: &BucketName,
         request: Request,
         credential: Credential,
-    ) -> Result<Answer> {
+        once: Option<Once>,
+    ) -> Told {
         self.ready().await?;
-        let id = self.bucket_id(bucket).await?;
+        let deletes = matches!(request, Request::Operation(Operation::DeleteBucket));
+        let id = match self.bucket_id(bucket).await {
+            Ok(id) => id,
+            Err(error) => {
+                return self.deleted_before(bucket, once.filter(|_| deletes), error).await;
+            }
+        };
         let request = match request {
             Request::Operation(operation) => executor::Request::Operation(operation, credential),
             Request::Run(call) => executor::Request::Run(call, credential),
         };
-        match self.run(id, request).await {
+        match self.run(id, request, once.clone()).await {
             // The executor knows buckets by number.
-            Err(Error::NotFound { what: Missing::Bucket, .. }) => {
-                Err(Error::not_found(Missing::Bucket, bucket.as_str()))
+            Err(Failure { error: Error::NotFound { what: Missing::Bucket, .. }, .. }) => {
+                let error = Error::not_found(Missing::Bucket, bucket.as_str());
+                self.deleted_before(bucket, once.filter(|_| deletes), error).await
             }
             other => other,
         }
     }
 
-    /// Creates a bucket; only on the leader. The answer's revision is the bucket's first.
-    pub async fn create_bucket(&self, name: BucketName, policy: PolicyRequest) -> Result<Answer> {
-        self.ready().await?;
-        self.run(DIRECTORY, executor::Request::CreateBucket(name, policy)).await
+    /// What the deletion of a bucket that is gone is answered: what it was answered under the same
+    /// `Idempotency-Key`, or that there is none.
+    async fn deleted_before(&self, name: &BucketName, once: Option<Once>, error: Error) -> Told {
+        let Some(once) = once else { return Err(error.into()) };
+        let (view, now) = self.linearizable_view().await?;
+        let directory = transaction::read_only(view, DIRECTORY, now)?;
+        let mut directory = directory.ok_or(Error::Internal("no directory".to_owned()))?;
+        recorded::find(&mut directory, &once.within(name.as_str()))?.ok_or(error.into())
     }
 
-    async fn run(&self, bucket: BucketId, request: executor::Request) -> Result<Answer> {
-        let outcome = self.0.executor.execute(bucket, request);
+    /// Creates a bucket; only on the leader. The answer's revision is the bucket's first.
+    pub async fn create_bucket(
+        &self,
+        name: BucketName,
+        policy: PolicyPatch,
+        once: Option<Once>,
+    ) -> Told {
+        self.ready().await?;
+        self.run(DIRECTORY, executor::Request::CreateBucket(name, policy), once).await
+    }
+
+    async fn run(&self, bucket: BucketId, request: executor::Request, once: Option<Once>) -> Told {
+        let outcome = self.0.executor.execute(bucket, request, once);
         tokio::time::timeout(EXECUTE_TIMEOUT, outcome).await.unwrap_or_else(|_| {
-            Err(Error::Unknown(format!("no outcome within {} s", EXECUTE_TIMEOUT.as_secs())))
+            Err(Error::Unknown(format!("no outcome within {} s", EXECUTE_TIMEOUT.as_secs())).into())
         })
     }
 
@@ -168,9 +194,13 @@ impl Node {
         }
         let mut ready = self.0.ready_term.clone();
         let reached = ready.wait_for(Option::is_some);
-        match tokio::time::timeout(READY_TIMEOUT, reached).await {
-            Ok(Ok(_)) => Ok(()),
-            _ => Err(Error::NoLeader("the new leader is not ready yet".to_owned())),
+        tokio::select! {
+            reached = tokio::time::timeout(READY_TIMEOUT, reached) => match reached {
+                Ok(Ok(_)) => Ok(()),
+                _ => Err(Error::NoLeader("the new leader is not ready yet".to_owned())),
+            },
+            // It may have handed leadership on, rather than become ready.
+            () = self.superseded(self.0.identity.node_id) => Err(Error::NotLeader { leader: None }),
         }
     }
 
@@ -182,45 +212,6 @@ impl Node {
         let (view, _) = self.linearizable_view().await?;
         store::bucket_id(&*view, name)?
             .ok_or_else(|| Error::not_found(Missing::Bucket, name.as_str()))
-    }
-
-    /// A linearizable view of a bucket, on any node. Who may see it is judged in it, by
-    /// `txn.policy()?.grant(credential)?`.
-    pub async fn read(&self, bucket: &BucketName) -> Result<Transaction> {
-        let missing = || Error::not_found(Missing::Bucket, bucket.as_str());
-        let (view, now) = self.linearizable_view().await?;
-        let id = store::bucket_id(&*view, bucket)?.ok_or_else(missing)?;
-        transaction::read_only(view, id, now)?.ok_or_else(missing)
-    }
-
-    /// A view that holds everything that was acknowledged before it was asked for, and the time of the
-    /// read by the leader's clock.
-    async fn linearizable_view(&self) -> Result<(SharedView, u64)> {
-        for _ in 0..READ_ATTEMPTS_MAX {
-            let ReadIndex { index, now } = self.read_index().await?;
-            self.0.cluster.applied(index).await?;
-            // After the wait; and an installed snapshot may have replaced the state meanwhile.
-            let view = self.0.state.view();
-            if applied_index(&*view)? >= index {
-                return Ok((view, now));
-            }
-        }
-        Err(Error::NoLeader("this node's state is being replaced".to_owned()))
-    }
-
-    /// Asks the leader, which may be this node, how far the log must be applied.
-    async fn read_index(&self) -> Result<ReadIndex> {
-        let leadership = *self.0.cluster.leadership().borrow();
-        if mutant::is(Mutant::LocalRead) && leadership.own_term.is_some()
-            || mutant::is(Mutant::FollowerRead) && leadership.own_term.is_none()
-        {
-            return Ok(ReadIndex { index: 0, now: self.now_ms() });
-        }
-        if leadership.own_term.is_some() {
-            let (index, _) = self.0.cluster.read_index().await?;
-            return Ok(ReadIndex { index, now: self.now_ms() });
-        }
-        self.ask_leader("/peer/read-index", &()).await
     }
 
     /// The leader, where it is another node.
@@ -279,7 +270,7 @@ impl Node {
         path_and_query: &str,
         credential: &Credential,
     ) -> Result<String> {
-        self.read(bucket).await?.policy()?.grant(credential)?;
+        grant(&mut self.read(bucket).await?, credential)?;
         self.0.tickets.issue(method, path_and_query, credential)
     }
 
@@ -403,8 +394,18 @@ impl Node {
             && self.0.failure.borrow().is_none()
     }
 
+    /// How this node's clock compares with the voters'; no difference, where no majority's is known.
+    #[must_use]
+    pub fn clock_skew(&self) -> Skew {
+        self.0.skew.borrow().unwrap_or_default()
+    }
+
     fn now_ms(&self) -> u64 {
-        self.0.nature.now_ms()
+        self.0.clock.now_ms()
+    }
+
+    fn clock(&self) -> &Clock {
+        &self.0.clock
     }
 
     fn random_name(&self) -> String {

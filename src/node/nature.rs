@@ -1,8 +1,8 @@
-//! The only clock and the only randomness of the library.
+//! The node's time and the only randomness of the library.
 
-use std::sync::{Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use super::clock::Clock;
 use crate::executor::Nature;
 use crate::kv::BucketName;
 
@@ -14,17 +14,23 @@ const NAME_CHARACTERS: usize = 22;
 /// Bytes of randomness that are fetched at a time: a seed each call would be a system call each call.
 const POOL_BYTES: usize = 4096;
 
-/// The operating system's clock and randomness.
+/// The node's clock and the operating system's randomness.
 #[derive(Default)]
 pub(super) struct System {
+    clock: Arc<Clock>,
     /// Randomness not used yet, taken from the end.
     pool: Mutex<Vec<u8>>,
 }
 
+impl System {
+    pub(super) fn new(clock: Arc<Clock>) -> Self {
+        System { clock, ..System::default() }
+    }
+}
+
 impl Nature for System {
     fn now_ms(&self) -> u64 {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+        self.clock.now_ms()
     }
 
     fn seed(&self) -> u64 {

@@ -25,7 +25,9 @@ pub(super) fn routes(node: Node) -> Router {
         .route("/peer/adopt", post(adopt))
         .route("/peer/join", post(admit))
         .route("/peer/read-index", post(read_index))
+        .route("/peer/clock", post(clock))
         .route("/peer/ticket", post(ticket))
+        .route("/peer/tick", post(tick))
         .route("/peer/http", post(forwarded))
         .layer(DefaultBodyLimit::max(encoding::MAX_BYTES))
         .layer(from_fn_with_state(node.shared_identity(), authenticate))
@@ -69,6 +71,18 @@ async fn read_index(State(node): State<Node>, headers: HeaderMap, body: Bytes) -
     let (): () = node.member_asks(&headers, &body)?;
     let index = node.cluster().read_index().await;
     answer(index.map(|(index, _)| ReadIndex { index, now: node.now_ms() }))
+}
+
+async fn clock(State(node): State<Node>, headers: HeaderMap, body: Bytes) -> Answer {
+    let (): () = node.member_asks(&headers, &body)?;
+    answer(Ok(node.clock().read().0))
+}
+
+async fn tick(State(node): State<Node>, headers: HeaderMap, body: Bytes) -> Answer {
+    let request = node.member_asks(&headers, &body)?;
+    let ticked = node.own_tick(request).await;
+    ticked.as_ref().inspect_err(|error| node.heed(error)).ok();
+    answer(ticked)
 }
 
 async fn ticket(State(node): State<Node>, headers: HeaderMap, body: Bytes) -> Answer {

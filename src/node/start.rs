@@ -9,6 +9,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use super::clock::{self, Clock, Skew, is_skewed};
 use super::link::{Hello, Links};
 use super::nature::{System, random_name};
 use super::ticket::Tickets;
@@ -31,6 +32,8 @@ const SLOW_AFTER: Duration = Duration::from_millis(5);
 const HANDOVER: Duration = Duration::from_secs(3);
 /// Between two tries of something that an election settles.
 const RETRY: Duration = Duration::from_millis(50);
+/// How long a new leader that knows no majority's clocks waits for them.
+const COMPARED: Duration = Duration::from_secs(1);
 /// Election timeouts after which a leader that no quorum answers takes no more calls.
 const QUORUM_AGE_MAX: u64 = 3;
 /// Between two looks at whether Raft still runs.
@@ -40,6 +43,10 @@ impl Node {
     /// Opens the data directory and starts everything but the edge. The node enters its cluster in the
     /// background; [`Node::is_ready`] tells when it has caught up.
     pub async fn start(config: &Config) -> Result<Self> {
+        Self::start_with(config, Clock::default()).await
+    }
+
+    pub(super) async fn start_with(config: &Config, clock: Clock) -> Result<Self> {
         let data = DataDir::open(config.data())?;
         let stored = stored_identity(&data, config.node_id)?;
         let tuning = Tuning { write_buffer_bytes: config.write_buffer_bytes };
@@ -54,15 +61,16 @@ impl Node {
                 .await?;
         let (ready, ready_term) = watch::channel(None);
         let quorum_age_max = Duration::from_millis(config.election_ms * QUORUM_AGE_MAX);
-        tokio::spawn(keep_ready_term(cluster.clone(), quorum_age_max, ready));
-        let nature: Arc<dyn Nature> = Arc::new(System::default());
+        let (clock, skew) = (Arc::new(clock), watch::Sender::new(None));
+        tokio::spawn(keep_ready_term(cluster.clone(), quorum_age_max, skew.subscribe(), ready));
+        let nature: Arc<dyn Nature> = Arc::new(System::new(Arc::clone(&clock)));
         let executor = Executor::start(
             settings(config),
             Arc::clone(&state),
             Proposer::new(cluster.raft().clone()),
             cluster.clone(),
             ready_term.clone(),
-            Arc::clone(&nature),
+            nature,
         )?;
         let routes = cluster.routes(data.incoming());
         let node = Node(Arc::new(Inner {
@@ -76,7 +84,9 @@ impl Node {
             executor,
             ready_term,
             tickets: Tickets::default(),
-            nature,
+            clock,
+            skew,
+            clock_skew_max_ms: i64::try_from(config.clock_skew_max_ms).unwrap_or(i64::MAX),
             admin_key: config.admin_key.as_ref().map(|key| key.expose().to_owned()),
             peer_addr: config.peer_advertise().to_owned(),
             url: config.advertise(),
@@ -88,6 +98,8 @@ impl Node {
         }));
         node.listen_to_peers(&config.peer_listen, routes).await?;
         tokio::spawn(node.clone().watch_raft());
+        tokio::spawn(node.clone().sweep());
+        tokio::spawn(clock::keep_comparing(node.clone()));
         tokio::spawn(node.clone().enter(config.join().to_vec()));
         Ok(node)
     }
@@ -281,27 +293,35 @@ fn settings(config: &Config) -> executor::Settings {
             output_bytes: config.script_output_bytes,
             value_bytes: config.value_bytes_max,
         },
+        bucket_keys_max: config.bucket_keys_max,
+        bucket_bytes_max: config.bucket_bytes_max,
+        recorded_seconds: config.idempotency_seconds,
     }
 }
 
 /// Tells the term in which this node leads, once it has applied everything before its own first entry,
-/// and as long as a quorum hears it.
+/// and as long as a quorum hears it and its clock is good.
 async fn keep_ready_term(
     cluster: Cluster,
     quorum_age_max: Duration,
+    mut skew: watch::Receiver<Option<Skew>>,
     ready: watch::Sender<Option<u64>>,
 ) {
     let mut leadership = cluster.leadership();
     loop {
         let own_term = leadership.borrow_and_update().own_term;
         ready.send_replace(None);
-        if own_term.is_some() {
-            match catch_up(&cluster).await {
-                Ok(term) if leadership.borrow().own_term == Some(term) => {
+        if own_term.is_some() && !is_skewed(*skew.borrow()) {
+            let (caught_up, ()) = tokio::join!(catch_up(&cluster), compared(&mut skew));
+            let is_skewed = is_skewed(*skew.borrow());
+            match caught_up {
+                Ok(term) if leadership.borrow().own_term == Some(term) && !is_skewed => {
                     tracing::info!(term, "leading");
                     ready.send_replace(Some(term));
-                    if quorum_lost(&cluster, &mut leadership, quorum_age_max).await {
-                        tracing::warn!(term, "no quorum answers: this leader can commit nothing");
+                    if let Some(why) =
+                        unfit(&cluster, &mut leadership, &mut skew, quorum_age_max).await
+                    {
+                        tracing::warn!(term, "{why}: this leader can commit nothing");
                         continue;
                     }
                 }
@@ -311,25 +331,49 @@ async fn keep_ready_term(
             }
             continue;
         }
-        if leadership.changed().await.is_err() {
-            ready.send_replace(None);
-            return;
+        tokio::select! {
+            changed = leadership.changed() => if changed.is_err() {
+                ready.send_replace(None);
+                return;
+            },
+            () = becomes(&mut skew, false), if own_term.is_some() => {}
         }
     }
 }
 
-/// Waits until leadership changes (false) or the quorum has been silent for too long (true).
-async fn quorum_lost(
+/// Waits until leadership changes (nothing), or says why this leader is not fit to lead.
+async fn unfit(
     cluster: &Cluster,
     leadership: &mut watch::Receiver<Leadership>,
+    skew: &mut watch::Receiver<Option<Skew>>,
     age_max: Duration,
-) -> bool {
+) -> Option<&'static str> {
     loop {
-        match tokio::time::timeout(WATCH, leadership.changed()).await {
-            Ok(_) => return false,
-            Err(_) if cluster.quorum_age().is_some_and(|age| age > age_max) => return true,
-            Err(_) => {}
+        tokio::select! {
+            biased;
+            _ = leadership.changed() => return None,
+            () = becomes(skew, true) => return Some("its clock is off"),
+            () = tokio::time::sleep(WATCH) => {
+                if cluster.quorum_age().is_some_and(|age| age > age_max) {
+                    return Some("no quorum answers");
+                }
+            }
         }
+    }
+}
+
+/// Waits until the clocks of a majority are known, or long enough: a leader whose process has just begun
+/// would else stamp commands before it knows.
+async fn compared(skew: &mut watch::Receiver<Option<Skew>>) {
+    // Either way it goes on.
+    let _ = tokio::time::timeout(COMPARED, skew.wait_for(Option::is_some)).await;
+}
+
+/// Waits until this node's clock is too far away, or is not any more.
+async fn becomes(skew: &mut watch::Receiver<Option<Skew>>, skewed: bool) {
+    if skew.wait_for(|skew| is_skewed(*skew) == skewed).await.is_err() {
+        // The node is gone, and nobody compares any more.
+        std::future::pending::<()>().await;
     }
 }
 

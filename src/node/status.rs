@@ -63,8 +63,8 @@ impl Node {
                 name: meta.name,
                 id: id.0,
                 revision: meta.revision,
-                keys: meta.keys,
-                bytes: meta.bytes,
+                keys: meta.counts.keys,
+                bytes: meta.counts.bytes,
                 digest: format!("{:032x}", meta.digest),
             })
             .collect();

@@ -1,16 +1,41 @@
 //! Real nodes in one process: real log, state, network and threads, and no HTTP edge.
 
 use std::net::TcpListener;
+use std::sync::atomic::AtomicI64;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use super::clock::{Machine, Source};
 use super::link::Hello;
 use super::nature::System;
 use super::*;
 use crate::config::{Config, Options};
-use crate::kv::{Condition, Key, Number};
+use crate::executor::Nature;
+use crate::kv::{Condition, Key, Lifetime, Number};
 use crate::storage::Tuning;
+
+const HOUR_MS: i64 = 3_600_000;
+
+/// A wall clock that a test sets, as so many milliseconds ahead of the machine's.
+#[derive(Clone, Default)]
+struct WallClock(Arc<AtomicI64>, Machine);
+
+impl WallClock {
+    fn set_ahead(&self, ms: i64) {
+        self.0.store(ms, Ordering::Relaxed);
+    }
+}
+
+impl Source for WallClock {
+    fn wall_ms(&self) -> i64 {
+        self.1.wall_ms() + self.0.load(Ordering::Relaxed)
+    }
+
+    fn monotonic_ms(&self) -> i64 {
+        self.1.monotonic_ms()
+    }
+}
 
 /// An address nobody listens on, below the ports that outgoing connections are given: one of those
 /// could be taken between this and the node's own bind.
@@ -46,10 +71,16 @@ async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 async fn start(dir: &TempDir, size: u64) -> Vec<Node> {
-    let addresses: Vec<_> = (0..size).map(|_| free_address()).collect();
+    let right: Vec<_> = (0..size).map(|_| WallClock::default()).collect();
+    start_with_clocks(dir, &right).await
+}
+
+async fn start_with_clocks(dir: &TempDir, clocks: &[WallClock]) -> Vec<Node> {
+    let addresses: Vec<_> = clocks.iter().map(|_| free_address()).collect();
     let mut nodes = Vec::new();
-    for id in 1..=size {
-        nodes.push(Node::start(&config(dir, id, &addresses)).await.unwrap());
+    for (id, wall) in (1..).zip(clocks) {
+        let config = config(dir, id, &addresses);
+        nodes.push(Node::start_with(&config, Clock::new(wall.clone())).await.unwrap());
     }
     eventually("all ready", || nodes.iter().all(Node::is_ready)).await;
     nodes
@@ -68,13 +99,19 @@ fn set(name: &str, value: &str) -> Request {
         key: key(name),
         value: value.to_owned().into(),
         content_type: None,
+        lifetime: Lifetime::Default,
         condition: Condition::Any,
     })
 }
 
 fn increment(name: &str) -> Request {
     let (by, condition) = (Number::Int(1), Condition::Any);
-    Request::Operation(Operation::Increment { key: key(name), by, condition })
+    Request::Operation(Operation::Increment {
+        key: key(name),
+        by,
+        lifetime: Lifetime::Default,
+        condition,
+    })
 }
 
 async fn value(node: &Node, bucket: &BucketName, name: &str) -> Option<Bytes> {
@@ -87,16 +124,17 @@ async fn one_node_keeps_what_it_acknowledged() {
     let dir = tempfile::tempdir().unwrap();
     let bucket = BucketName::parse("b").unwrap();
     let nodes = start(&dir, 1).await;
-    let created = nodes[0].create_bucket(bucket.clone(), PolicyRequest::default()).await.unwrap();
-    let taken = nodes[0].create_bucket(bucket.clone(), PolicyRequest::default()).await;
-    assert!(matches!(taken, Err(Error::Conflict(_))));
-    let answer = nodes[0].execute(&bucket, set("k", "v"), Credential::NONE).await.unwrap();
+    let created =
+        nodes[0].create_bucket(bucket.clone(), PolicyPatch::default(), None).await.unwrap();
+    let taken = nodes[0].create_bucket(bucket.clone(), PolicyPatch::default(), None).await;
+    assert!(matches!(taken.unwrap_err().error, Error::Conflict(_)));
+    let answer = nodes[0].execute(&bucket, set("k", "v"), Credential::NONE, None).await.unwrap();
     assert_eq!(answer.revision, created.revision + 1);
     assert_eq!(answer.version, Some(created.revision + 1));
     assert_eq!(value(&nodes[0], &bucket, "k").await.unwrap(), "v");
     let missing = BucketName::parse("c").unwrap();
-    let refused = nodes[0].execute(&missing, set("k", "v"), Credential::NONE).await;
-    assert_eq!(refused, Err(Error::not_found(Missing::Bucket, "c")));
+    let refused = nodes[0].execute(&missing, set("k", "v"), Credential::NONE, None).await;
+    assert_eq!(refused.unwrap_err().error, Error::not_found(Missing::Bucket, "c"));
     let digest = nodes[0].digest().unwrap();
     nodes[0].shutdown().await.unwrap();
     assert_eq!(digest.buckets[1].keys, 1);
@@ -108,14 +146,14 @@ async fn three_nodes_count_at_pipeline_speed_and_agree() {
     let bucket = BucketName::parse("b").unwrap();
     let nodes = start(&dir, 3).await;
     let leader = leader(&nodes).clone();
-    leader.create_bucket(bucket.clone(), PolicyRequest::default()).await.unwrap();
+    leader.create_bucket(bucket.clone(), PolicyPatch::default(), None).await.unwrap();
     let tasks: Vec<_> = (0..64)
         .map(|_| {
             let (leader, bucket) = (leader.clone(), bucket.clone());
             tokio::spawn(async move {
                 let mut answers = Vec::new();
                 for _ in 0..50 {
-                    let ran = leader.execute(&bucket, increment("n"), Credential::NONE).await;
+                    let ran = leader.execute(&bucket, increment("n"), Credential::NONE, None).await;
                     answers.push(String::from_utf8(ran.unwrap().body.to_vec()).unwrap());
                 }
                 answers
@@ -142,14 +180,136 @@ async fn leadership_moves_and_the_old_leader_refuses() {
     let bucket = BucketName::parse("b").unwrap();
     let nodes = start(&dir, 3).await;
     let old = leader(&nodes).clone();
-    old.create_bucket(bucket.clone(), PolicyRequest::default()).await.unwrap();
+    old.create_bucket(bucket.clone(), PolicyPatch::default(), None).await.unwrap();
     let to = nodes.iter().find(|node| node.leadership() != Leadership::Own).unwrap();
     old.transfer_leader(to.identity().node_id).await.unwrap();
     eventually("the other leads", || to.leadership() == Leadership::Own).await;
-    to.execute(&bucket, set("k", "v"), Credential::NONE).await.unwrap();
-    let refused = old.execute(&bucket, set("k", "w"), Credential::NONE).await;
-    assert!(matches!(refused, Err(Error::NotLeader { .. })), "{refused:?}");
+    to.execute(&bucket, set("k", "v"), Credential::NONE, None).await.unwrap();
+    let refused = old.execute(&bucket, set("k", "w"), Credential::NONE, None).await;
+    let refused = refused.unwrap_err().error;
+    assert!(matches!(refused, Error::NotLeader { .. }), "{refused:?}");
     assert_eq!(value(&old, &bucket, "k").await.unwrap(), "v");
+}
+
+/// One command of a leader whose clock is ahead would end every key that is to live for less.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_whose_clock_is_off_stamps_nothing_and_hands_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let bucket = BucketName::parse("b").unwrap();
+    let clocks: Vec<_> = (0..3).map(|_| WallClock::default()).collect();
+    clocks[2].set_ahead(HOUR_MS);
+    let nodes = start_with_clocks(&dir, &clocks).await;
+    let wrong = &nodes[2];
+    eventually("it knows", || wrong.clock_skew().is_skewed).await;
+    assert!((wrong.clock_skew().offset_ms - HOUR_MS).abs() < 5000, "{:?}", wrong.clock_skew());
+    assert!(nodes[..2].iter().all(|node| !node.clock_skew().is_skewed));
+    let good = || nodes[..2].iter().find(|node| node.leadership() == Leadership::Own);
+    eventually("a good clock leads", || good().is_some()).await;
+    good().unwrap().create_bucket(bucket.clone(), PolicyPatch::default(), None).await.unwrap();
+
+    good().unwrap().transfer_leader(3).await.unwrap();
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(20) && good().is_none() {
+        let wrote = wrong.execute(&bucket, set("k", "v"), Credential::NONE, None).await;
+        assert!(wrote.is_err(), "{wrote:?}");
+    }
+    eventually("a good clock leads again", || good().is_some()).await;
+    eventually("and is ready", || good().is_some_and(|node| node.0.ready_term.borrow().is_some()))
+        .await;
+    good().unwrap().execute(&bucket, set("k", "w"), Credential::NONE, None).await.unwrap();
+    let stamped = nodes[0].read(&bucket).await.unwrap().now();
+    let right = i64::try_from(stamped).unwrap() - Machine::default().wall_ms();
+    assert!(right.abs() < 60_000, "no command has the wrong time: {right} ms");
+
+    clocks[2].set_ahead(0);
+    eventually("set right, it is good again", || !wrong.clock_skew().is_skewed).await;
+    wrong.read(&bucket).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_of_one_wall_clock_moves_no_time_but_that_of_a_node_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let clocks: Vec<_> = (0..3).map(|_| WallClock::default()).collect();
+    let nodes = start_with_clocks(&dir, &clocks).await;
+    let away = |node: &Node| node.now_ms().abs_diff(Machine::default().wall_ms() as u64);
+    clocks[0].set_ahead(HOUR_MS);
+    // A node that follows does so within the same rounds.
+    let (alone, dir) = (WallClock::default(), tempfile::tempdir().unwrap());
+    let single = start_with_clocks(&dir, std::slice::from_ref(&alone)).await;
+    alone.set_ahead(HOUR_MS);
+    eventually("alone, it follows", || away(&single[0]) > 3_000_000).await;
+    assert!(nodes.iter().all(|node| away(node) < 60_000 && !node.clock_skew().is_skewed));
+    clocks.iter().for_each(|clock| clock.set_ahead(HOUR_MS));
+    eventually("all follow", || nodes.iter().all(|node| away(node) > 3_000_000)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stale_reads_need_no_leader_and_say_their_age() {
+    let (dir, begun) = (tempfile::tempdir().unwrap(), Instant::now());
+    let bucket = BucketName::parse("b").unwrap();
+    let nodes = start(&dir, 3).await;
+    let leader = leader(&nodes).clone();
+    // Older than that: what nobody hears counts from the start of the process.
+    let hears = |node: &Node| node.state_age() < Duration::from_secs(1);
+    let hear = || begun.elapsed() > Duration::from_secs(3) && nodes.iter().all(hears);
+    eventually("all hear each other", hear).await;
+    leader.create_bucket(bucket.clone(), PolicyPatch::default(), None).await.unwrap();
+    let wrote = leader.execute(&bucket, set("k", "v"), Credential::NONE, None).await.unwrap();
+    let stale = Consistency { stale: true, min_revision: Some(wrote.revision) };
+    for node in &nodes {
+        let (mut txn, age) = node.read_with(&bucket, stale).await.unwrap();
+        assert_eq!(txn.get(&key("k")).unwrap().unwrap().value, "v");
+        assert!(age.unwrap() < Duration::from_secs(5), "{age:?}");
+    }
+    let last = nodes.iter().find(|node| node.leadership() != Leadership::Own).unwrap();
+    for node in &nodes {
+        if node.identity().node_id != last.identity().node_id {
+            node.shutdown().await.unwrap();
+        }
+    }
+    let old = || last.read_stale(&bucket).unwrap().1 > Duration::from_secs(2);
+    eventually("its state gets old", old).await;
+    let (mut txn, age) = last.read_with(&bucket, stale).await.unwrap();
+    assert_eq!(txn.get(&key("k")).unwrap().unwrap().value, "v");
+    assert!(age.unwrap() > Duration::from_secs(2), "{age:?}");
+    assert!(last.read(&bucket).await.is_err(), "nobody leads");
+    let missing = BucketName::parse("c").unwrap();
+    let refused = last.read_stale(&missing).map(|_| ());
+    assert_eq!(refused.unwrap_err(), Error::not_found(Missing::Bucket, "c"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reads_wait_for_the_revision_that_they_ask_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let bucket = BucketName::parse("b").unwrap();
+    let nodes = start(&dir, 1).await;
+    let created =
+        nodes[0].create_bucket(bucket.clone(), PolicyPatch::default(), None).await.unwrap();
+    assert_eq!(nodes[0].state_age(), Duration::ZERO, "alone, it knows all there is");
+    for stale in [false, true] {
+        let revision = nodes[0].read(&bucket).await.unwrap().read_revision();
+        let ask = |min_revision| {
+            let (node, bucket) = (nodes[0].clone(), bucket.clone());
+            let consistency = Consistency { stale, min_revision: Some(min_revision) };
+            async move {
+                let read = node.read_with(&bucket, consistency).await;
+                read.map(|(txn, age)| (txn.read_revision(), age.is_some()))
+            }
+        };
+        assert_eq!(ask(created.revision).await, Ok((revision, stale)));
+        let (asked, begun) = (revision + 2, Instant::now());
+        assert_eq!(ask(asked).await, Err(Error::Behind { revision, asked }));
+        assert!(begun.elapsed() >= Duration::from_secs(2), "it waited");
+        let waiting = tokio::spawn(ask(asked));
+        for value in ["1", "2"] {
+            assert!(!waiting.is_finished());
+            nodes[0].execute(&bucket, set("k", value), Credential::NONE, None).await.unwrap();
+        }
+        assert_eq!(waiting.await.unwrap(), Ok((asked, stale)), "woken");
+    }
+    let stale = Consistency { stale: true, min_revision: Some(1) };
+    let missing = nodes[0].read_with(&BucketName::parse("c").unwrap(), stale).await;
+    assert_eq!(missing.map(|_| ()), Err(Error::Behind { revision: 0, asked: 1 }));
 }
 
 /// Without its log a node would vote again where it has voted.
@@ -160,7 +320,7 @@ async fn state_without_a_log_is_refused() {
     let node = Node::start(&config).await.unwrap();
     eventually("ready", || node.is_ready()).await;
     let bucket = BucketName::parse("b").unwrap();
-    node.create_bucket(bucket.clone(), PolicyRequest::default()).await.unwrap();
+    node.create_bucket(bucket.clone(), PolicyPatch::default(), None).await.unwrap();
     node.shutdown().await.unwrap();
     let data = dir.path().join("1");
     // The directory stays locked as long as anybody has the node.

@@ -14,8 +14,8 @@ use openraft::{ChangeMembers, ServerState, SnapshotPolicy};
 use tokio::sync::watch;
 
 use super::auth::PeerIdentity;
+use super::heard::Heard;
 use super::log_store::LogStore;
-
 use super::network::Network;
 use super::server;
 use super::state_machine::StateMachine;
@@ -61,6 +61,7 @@ pub struct Cluster {
     state_machine: StateMachine,
     identity: Arc<PeerIdentity>,
     leadership: Arc<watch::Sender<Leadership>>,
+    heard: Arc<Heard>,
 }
 
 /// A member, and whether it votes.
@@ -121,7 +122,8 @@ impl Cluster {
         let raft = raft.map_err(|e| Error::Internal(format!("raft: {e}")))?;
         let leadership = Arc::new(watch::Sender::new(Leadership::default()));
         tokio::spawn(follow_leadership(raft.clone(), Arc::clone(&leadership)));
-        Ok(Cluster { raft, state_machine, identity, leadership })
+        let heard = Arc::new(Heard::new());
+        Ok(Cluster { raft, state_machine, identity, leadership, heard })
     }
 
     /// The openraft handle, for the proposer.
@@ -132,7 +134,8 @@ impl Cluster {
 
     /// What peers may ask.
     pub fn routes(&self, incoming: PathBuf) -> axum::Router {
-        server::routes(self.raft.clone(), Arc::clone(&self.identity), incoming)
+        let (identity, heard) = (Arc::clone(&self.identity), Arc::clone(&self.heard));
+        server::routes(self.raft.clone(), identity, heard, incoming)
     }
 
     /// Founds the cluster with these voters. Done once in a cluster's life, by one node.
@@ -175,6 +178,12 @@ impl Cluster {
         }
     }
 
+    /// Tells the index that this node has applied, as soon as views hold it.
+    #[must_use]
+    pub fn applies(&self) -> watch::Receiver<u64> {
+        self.state_machine.applied()
+    }
+
     /// Who leads, as far as this node knows, and every change of it.
     #[must_use]
     pub fn leadership(&self) -> watch::Receiver<Leadership> {
@@ -189,6 +198,22 @@ impl Cluster {
         let metrics = metrics.borrow_watched();
         let alone = metrics.membership_config.voter_ids().count() < 2;
         metrics.last_quorum_acked.filter(|_| !alone).map(|acked| acked.elapsed())
+    }
+
+    /// How long ago this node's state was last known not to lag: on a follower since it accepted
+    /// the leader's last message, on the leader since a quorum last said that it leads. Since the start, where
+    /// there was neither.
+    #[must_use]
+    pub fn state_age(&self) -> Duration {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        if metrics.state != ServerState::Leader {
+            return self.heard.age();
+        }
+        if metrics.membership_config.voter_ids().count() < 2 {
+            return Duration::ZERO;
+        }
+        metrics.last_quorum_acked.map_or_else(|| self.heard.age(), |acked| acked.elapsed())
     }
 
     /// Why Raft has stopped for good, if it has.

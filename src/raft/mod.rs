@@ -15,6 +15,7 @@
 mod auth;
 mod cluster;
 mod frame;
+mod heard;
 mod log_store;
 mod network;
 mod proposer;

@@ -12,12 +12,13 @@ use axum::routing::post;
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use http::{HeaderMap, StatusCode};
-use openraft::raft::AppendEntriesRequest;
+use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::auth::PeerIdentity;
 use super::frame::{Frames, frame};
+use super::heard::Heard;
 use super::snapshot::{Part, Receiver};
 use super::state_machine::StateMachine;
 use super::types::{Raft, TypeConfig};
@@ -31,12 +32,14 @@ struct Server {
     raft: Raft<StateMachine>,
     identity: Arc<PeerIdentity>,
     receiver: Arc<Receiver>,
+    heard: Arc<Heard>,
 }
 
 /// The routes under `/raft/`.
 pub(super) fn routes(
     raft: Raft<StateMachine>,
     identity: Arc<PeerIdentity>,
+    heard: Arc<Heard>,
     incoming: std::path::PathBuf,
 ) -> Router {
     let receiver = Arc::new(Receiver::new(incoming));
@@ -49,7 +52,7 @@ pub(super) fn routes(
         .route("/raft/snapshot", post(install))
         .layer(DefaultBodyLimit::max(encoding::MAX_BYTES))
         .layer(from_fn_with_state(Arc::clone(&identity), authenticate))
-        .with_state(Server { raft, identity, receiver })
+        .with_state(Server { raft, identity, receiver, heard })
 }
 
 /// Lets only requests of who knows the cluster secret through, before anything of their bodies is read.
@@ -105,6 +108,10 @@ fn stopped(error: impl std::fmt::Display) -> Refusal {
 async fn append(State(server): State<Server>, headers: HeaderMap, body: Bytes) -> Answer {
     let request: wire::AppendEntriesRequest = server.check(&headers, &body)?;
     let response = server.raft.append_entries(request.try_into()?).await.map_err(stopped)?;
+    use AppendEntriesResponse::{PartialSuccess, Success};
+    if matches!(response, Success | PartialSuccess(_)) {
+        server.heard.note();
+    }
     answer(&wire::AppendEntriesResponse::from(response))
 }
 
@@ -130,8 +137,13 @@ async fn transfer(State(server): State<Server>, headers: HeaderMap, body: Bytes)
 async fn stream(State(server): State<Server>, headers: HeaderMap, body: Body) -> Answer {
     server.identity.check_member(&headers)?;
     let frames = Frames::new("append request", body.into_data_stream());
-    let answers = server.raft.stream_append(requests(frames)).map(|answer| match answer {
-        Ok(answer) => frame(&wire::StreamAppendResult::from(answer)),
+    let answers = server.raft.stream_append(requests(frames)).map(move |answer| match answer {
+        Ok(answer) => {
+            if answer.is_ok() {
+                server.heard.note();
+            }
+            frame(&wire::StreamAppendResult::from(answer))
+        }
         Err(fatal) => Err(Error::Internal(fatal.to_string())),
     });
     Ok(Body::from_stream(answers).into_response())

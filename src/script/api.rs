@@ -13,7 +13,7 @@ use super::value::{self, raise};
 use super::{json, response};
 use crate::error::{Error, Result};
 use crate::kv::limits::LIST_LIMIT_DEFAULT;
-use crate::kv::{Key, ListRange, Number, Permission, Record, Transaction, operation};
+use crate::kv::{Key, Lifetime, ListRange, Number, Permission, Record, Transaction, operation};
 
 /// Keys read in one go while listing; a batch adapts to the size of the values.
 const BATCH_KEYS: usize = 32;
@@ -195,7 +195,7 @@ fn put(txn: &mut Transaction, key: &Key, value: Bytes, options: &SetOptions) -> 
             }));
         }
     }
-    txn.set(key, value, None, None)
+    txn.set(key, value, None, Lifetime::Default)
 }
 
 fn set_options(lua: &Lua, options: &Value) -> mlua::Result<SetOptions> {
@@ -259,7 +259,7 @@ fn incr(host: &Host, lua: &Lua, (key, by): (Value, Value)) -> mlua::Result<(Valu
     let sum = match (host.key(lua, "incr", &key, Permission::Write)?, by) {
         (Ok(key), Ok(by)) => {
             host.budget.charge(1)?;
-            let sum = operation::increment(&mut host.session()?.txn, &key, by);
+            let sum = operation::increment(&mut host.session()?.txn, &key, by, Lifetime::Default);
             host.told(sum)?
         }
         (Err(error), _) | (_, Err(error)) => Err(error),

@@ -99,7 +99,8 @@ impl Response {
         }
         let keep = status < 400 || self.commit;
         let (headers, body) = (self.headers, self.body.into());
-        (Answer { status, headers, body, ..Answer::default() }, keep)
+        let committed = self.commit && status >= 400;
+        (Answer { status, headers, body, committed, ..Answer::default() }, keep)
     }
 }
 

@@ -171,7 +171,7 @@ impl Pair {
                 let name = BucketName::parse(&format!("bucket-{name}")).unwrap();
                 // A leader refuses a name that is taken.
                 if store::bucket_id(&self.memory, &name).unwrap().is_none() {
-                    let effect = Effect::CreateBucket { name, rows: vec![] };
+                    let effect = Effect::CreateBucket { name, rows: vec![], directory: vec![] };
                     self.apply(DIRECTORY, effect, header);
                 }
             }
@@ -184,7 +184,11 @@ impl Pair {
                 self.apply(*bucket.get(&self.buckets), effect, header);
             }
             Step::Drop(bucket, header) => {
-                self.apply(*bucket.get(&self.buckets), Effect::DeleteBucket, header);
+                self.apply(
+                    *bucket.get(&self.buckets),
+                    Effect::DeleteBucket { directory: vec![] },
+                    header,
+                );
             }
             Step::Nodes(nodes) => {
                 let nodes: Vec<_> =

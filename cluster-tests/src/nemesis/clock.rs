@@ -1,5 +1,9 @@
 //! Wall clocks that jump, and that jump all the time.
 //!
+//! A node that runs does not follow a jump unless a majority of the wall clocks has made it, so one node's jump shows
+//! mostly where another fault restarts that node: it begins with the wrong clock, and must not lead with it. When
+//! all jump, all follow, each at its own moment. A strobe is followed or not by the size of its swing.
+//!
 //! That a node sees its clock jump is read off the `Date` of its answers. A node keeps that for as long as
 //! its clock is not behind it, so a jump back is not seen there: then the shim mapped into the
 //! process, and the offset in the file that it maps, have to do.

@@ -1,7 +1,5 @@
 //! Every call that is served: one table.
 
-use std::collections::BTreeSet;
-
 use super::ErrorCode::{self, *};
 
 /// A method that has a meaning of its own.
@@ -215,8 +213,7 @@ pub(super) const PARAMETERS: &[Parameter] = &[
 // --- What can go wrong
 
 /// Any request.
-const ANY: &[ErrorCode] =
-    &[Invalid, PathNotFound, MethodNotAllowed, RateLimited, Overloaded, Internal];
+const ANY: &[ErrorCode] = &[Invalid, PathNotFound, MethodNotAllowed, Overloaded, Internal];
 /// In a bucket.
 const BUCKET: &[ErrorCode] = &[BucketNotFound, Unauthorized, Forbidden, Corrupt, NoLeader];
 /// Whatever is written.
@@ -247,13 +244,6 @@ pub(super) const ROUTES: &[(&str, &[Call])] = &[
     ("/-/cluster/leader", &[TRANSFER]),
     ("/-/cluster/snapshot", &[SNAPSHOT]),
 ];
-
-/// The names of all errors that some call answers.
-pub(super) fn all_codes() -> BTreeSet<&'static str> {
-    let calls = ROUTES.iter().flat_map(|(_, calls)| calls.iter());
-    let codes = calls.flat_map(|call| call.errors.iter().copied().flatten());
-    codes.map(|code| code.as_str()).collect()
-}
 
 // --- Buckets
 
@@ -334,7 +324,7 @@ const LIST_KEYS: Call = Call {
             ("text/event-stream", "Events"),
         ],
     )],
-    errors: &[ANY, BUCKET, &[Format, TooLarge, Behind, RevisionGone]],
+    errors: &[ANY, BUCKET, &[Format, TooLarge, Behind]],
 };
 const DELETE_BUCKET: Call = Call {
     method: Method::Delete,
@@ -462,7 +452,12 @@ const RUN_SCRIPT: Call = Call {
         ),
         answer(307, "the leader runs scripts: go on there", &["Location"]),
     ],
-    errors: &[ANY, BUCKET, WRITTEN, &[ScriptNotFound, ScriptError, ScriptLimit, Behind]],
+    errors: &[
+        ANY,
+        BUCKET,
+        WRITTEN,
+        &[ScriptNotFound, ScriptVersionNotFound, ScriptError, ScriptLimit, Behind],
+    ],
 };
 const RUN_SCRIPT_BY_POST: Call = Call {
     method: Method::Post,

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::routes;
+use super::{ErrorCode, routes, with};
 
 /// How a credential is brought. `{}` in a call's list: none is needed where the bucket has no such key.
 pub(super) fn security() -> Value {
@@ -58,9 +58,11 @@ pub(super) fn all() -> Value {
 }
 
 fn error() -> Value {
+    let codes = ErrorCode::ALL.iter();
+    let codes = codes.map(|code| json!({ "const": code.as_str(), "description": code.meaning() }));
     let detail = fields(
         &json!({
-            "code": { "enum": routes::all_codes() },
+            "code": { "oneOf": codes.collect::<Vec<_>>() },
             "message": text(),
             "retryable": { "type": "boolean" },
             "applied": { "enum": ["yes", "no", "unknown"] },
@@ -72,14 +74,17 @@ fn error() -> Value {
 }
 
 fn buckets() -> Value {
-    let policy = json!({
-        "email": text(), "secret_key": text(), "write_key": text(), "read_key": text(),
-        "signing_key": text(), "default_ttl": whole(), "max_keys": whole(), "max_bytes": whole(),
-    });
-    let (mut new, mut change) = (policy.clone(), policy);
-    new["id"] = json!({ "type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$" });
-    change["keep_signing_key"] = json!({ "type": "boolean" });
-    change["previous_signing_key"] = json!({ "const": "" });
+    let policy = || {
+        json!({
+            "email": text(), "secret_key": text(), "write_key": text(), "read_key": text(),
+            "signing_key": text(), "default_ttl": whole(), "max_keys": whole(),
+            "max_bytes": whole(),
+        })
+    };
+    let name = json!({ "type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$" });
+    let new = with(policy(), "id", Some(name));
+    let change = with(policy(), "keep_signing_key", Some(json!({ "type": "boolean" })));
+    let change = with(change, "previous_signing_key", Some(json!({ "const": "" })));
     let shown = json!({
         "id": text(), "revision": whole(), "keys": whole(), "bytes": whole(),
         "default_ttl": whole(), "max_keys": whole(), "max_bytes": whole(), "email": text(),
@@ -145,7 +150,10 @@ fn tokens() -> Value {
 
 fn scripts() -> Value {
     let script = fields(
-        &json!({ "name": text(), "version": whole(), "bytes": whole(), "sha256": text() }),
+        &json!({
+            "name": text(), "version": whole(), "bytes": whole(), "sha256": text(),
+            "readonly": { "type": "boolean" }, "run_as": { "enum": ["caller", "owner"] },
+        }),
         &["name", "version", "bytes", "sha256"],
     );
     let write =

@@ -6,7 +6,6 @@ use std::collections::VecDeque;
 use proptest::prelude::*;
 
 use super::*;
-use crate::kv::transaction::Overlay;
 
 const BUCKET: BucketId = BucketId(1);
 const KEYS: u8 = 4;
@@ -92,12 +91,12 @@ fn execute(txn: &mut Transaction, program: &Program) -> String {
             Step::Add(at, by) => {
                 let old = txn.get(&key(*at)).unwrap();
                 let sum = old.map_or(0, |record| crc32fast::hash(&record.value).into()) + by;
-                txn.set(&key(*at), sum.to_string().into(), None, None).unwrap();
+                txn.set(&key(*at), sum.to_string().into(), None, Lifetime::Unlimited).unwrap();
                 told += &format!(" {sum}");
             }
             Step::Copy(from, to) => {
                 let text = format!("{:?}", txn.get(&key(*from)).unwrap());
-                txn.set(&key(*to), text.clone().into(), None, None).unwrap();
+                txn.set(&key(*to), text.clone().into(), None, Lifetime::Unlimited).unwrap();
                 told += &text;
             }
             Step::Delete(at) => told += &format!(" {}", txn.delete(&key(*at)).unwrap()),
@@ -106,7 +105,7 @@ fn execute(txn: &mut Transaction, program: &Program) -> String {
                 let range = ListRange { start, reverse: *reverse, ..ListRange::default() };
                 let text = format!("{:?}", txn.list(&range, 3).unwrap());
                 let digest = crc32fast::hash(text.as_bytes()).to_string();
-                txn.set(&key(*into), digest.into(), None, None).unwrap();
+                txn.set(&key(*into), digest.into(), None, Lifetime::Unlimited).unwrap();
                 told += &text;
             }
             Step::Discard => txn.discard(),
@@ -146,7 +145,7 @@ fn new_state() -> Memory {
         id: CommandId { term: 1, seq: 1 },
         now: 10,
         seed: 0,
-        effect: Effect::CreateBucket { name, rows: vec![] },
+        effect: Effect::CreateBucket { name, rows: vec![], directory: vec![] },
     };
     apply(&mut state, 1, BUCKET.0, &command).unwrap();
     state
@@ -212,10 +211,10 @@ impl Speculator {
         let mut txn = Transaction::new(view, BUCKET, overlay, program.now);
         let told = execute(&mut txn, program);
         let now = txn.now();
-        let (mut overlay, writes) = txn.finish();
+        let (mut overlay, writes, delta) = txn.finish();
         self.seq += 1;
         let (prev, id) = (overlay.head(), CommandId { term: 1, seq: self.seq });
-        overlay.push(id, now, &writes);
+        overlay.push(id, now, &writes, delta);
         let effect = Effect::Write(writes);
         (Command { bucket: BUCKET, prev, id, now, seed: 0, effect }, told, overlay)
     }

@@ -165,9 +165,9 @@ mod tests {
         assert_eq!(bytes(&Body::Blank), [0, 0, 0, 0, 0]);
         let command = Body::Command(Bytes::from_static(b"xyz"));
         assert_eq!(bytes(&command), [1, 0, 0, 0, 3, b'x', b'y', b'z']);
-        // Format 1, no configs, no nodes, checksum.
+        // Format 2, no configs, no nodes, checksum.
         let membership = Body::Membership(Membership::default());
-        assert_eq!(bytes(&membership), [2, 0, 0, 0, 7, 1, 0, 0, 37, 179, 131, 254]);
+        assert_eq!(bytes(&membership), [2, 0, 0, 0, 7, 2, 0, 0, 124, 13, 197, 252]);
         for body in [Body::Blank, command, membership] {
             assert_eq!(Body::decode(bytes(&body).as_slice()).unwrap(), body);
         }

@@ -325,6 +325,7 @@ fn the_grant_holds_inside() {
         owner: false,
         prefix: Bytes::from_static(b"a:"),
         permissions: vec![Permission::Read, Permission::Enumerate],
+        execute: Default::default(),
     };
     assert_eq!(
         world.prints("kvdb.print(kvdb.scope.prefix, table.concat(kvdb.scope.permissions, ','))"),

@@ -113,6 +113,7 @@ impl World {
                 version: 3,
                 sha256: Sha256::digest(source.as_bytes()).into(),
                 source: source.to_owned(),
+                mode: Default::default(),
             },
             vars: Arc::new(self.vars.clone()),
             request: Arc::new(self.request.clone()),

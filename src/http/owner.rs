@@ -1,0 +1,29 @@
+//! What only a bucket's owner may read.
+
+use axum::response::Response;
+
+use super::Edge;
+use super::answer::{self, Outcome};
+use super::call::Call;
+use super::leader::patiently;
+use crate::error::{Failure, Result};
+use crate::kv::{BucketName, Transaction, grant};
+
+/// Reads something that only the bucket's owner may, on any node.
+pub(super) async fn owned(
+    edge: &Edge,
+    call: &Call,
+    bucket: &BucketName,
+    read: impl FnOnce(&mut Transaction) -> Result<Response>,
+) -> Outcome {
+    let credential = call.credential()?;
+    let mut txn = patiently(|| edge.node.read(bucket)).await?;
+    let revision = txn.read_revision();
+    let checked = |txn: &mut Transaction| {
+        grant(txn, &credential)?.check_owner()?;
+        read(txn)
+    };
+    let mut response = checked(&mut txn).map_err(|error| Failure::at(revision, error))?;
+    answer::set_revision(response.headers_mut(), revision);
+    Ok(response)
+}

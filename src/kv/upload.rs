@@ -1,0 +1,75 @@
+//! Scripts as rows: each upload is a version that never changes, and one of them is what is run.
+//!
+//! A version is the bucket's revision of its upload. The newest versions are kept, so that a bad one can be
+//! taken back (`rollback`); the row that calls read holds the whole script, so that a call reads one.
+
+use sha2::{Digest, Sha256};
+
+use super::keyspace::{Row, Script, ScriptMode, Table, script_versions_start};
+use super::limits::{SCRIPT_SOURCE_BYTES_MAX, SCRIPT_VERSIONS_MAX};
+use super::name::ScriptName;
+use super::operation::Answer;
+use super::transaction::Transaction;
+use crate::encoding;
+use crate::error::{Error, Missing, Result};
+
+/// Uploads a script as its newest version, which becomes the one that is run.
+pub(super) fn put(
+    txn: &mut Transaction,
+    name: &ScriptName,
+    source: &str,
+    mode: ScriptMode,
+) -> Result<Answer> {
+    if source.len() > SCRIPT_SOURCE_BYTES_MAX {
+        return Err(Error::TooLarge { limit: "a script", max: SCRIPT_SOURCE_BYTES_MAX as u64 });
+    }
+    let version = txn.revision();
+    let sha256 = Sha256::digest(source.as_bytes()).into();
+    let script = Script { version, sha256, source: source.to_owned(), mode };
+    let bytes: bytes::Bytes = encoding::encode(&script)?.into();
+    txn.put_row(Row::script(name), Some(bytes.clone()))?;
+    txn.put_row(Row::script_version(name, version), Some(bytes))?;
+    let kept = txn.rows(Table::ScriptVersion, &script_versions_start(name))?;
+    let surplus = kept.len().saturating_sub(SCRIPT_VERSIONS_MAX);
+    for (row, _) in kept.into_iter().take(surplus) {
+        txn.put_row(Row { table: Table::ScriptVersion, name: row }, None)?;
+    }
+    Ok(answer(version))
+}
+
+/// Makes an earlier version the one that is run.
+pub(super) fn roll_back(txn: &mut Transaction, name: &ScriptName, version: u64) -> Result<Answer> {
+    if txn.script(name)?.is_none() {
+        return Err(Error::not_found(Missing::Script, name.as_str()));
+    }
+    let Some(bytes) = txn.row(&Row::script_version(name, version))? else {
+        return Err(Error::not_found(Missing::ScriptVersion, format!("{version} of `{name}`")));
+    };
+    txn.put_row(Row::script(name), Some(bytes))?;
+    Ok(answer(version))
+}
+
+fn answer(version: u64) -> Answer {
+    Answer { version: Some(version), ..Answer::text(version.to_string()) }
+}
+
+/// Removes a script with all its versions.
+pub(super) fn delete(txn: &mut Transaction, name: &ScriptName) -> Result<Answer> {
+    if txn.script(name)?.is_none() {
+        return Err(Error::not_found(Missing::Script, name.as_str()));
+    }
+    txn.put_row(Row::script(name), None)?;
+    for (row, _) in txn.rows(Table::ScriptVersion, &script_versions_start(name))? {
+        txn.put_row(Row { table: Table::ScriptVersion, name: row }, None)?;
+    }
+    Ok(Answer::text(""))
+}
+
+/// The versions of a script that are kept, oldest first.
+pub fn versions(txn: &mut Transaction, name: &ScriptName) -> Result<Vec<Script>> {
+    if txn.script(name)?.is_none() {
+        return Err(Error::not_found(Missing::Script, name.as_str()));
+    }
+    let rows = txn.rows(Table::ScriptVersion, &script_versions_start(name))?;
+    rows.into_iter().map(|(_, value)| encoding::decode("script", &value)).collect()
+}
