@@ -82,7 +82,9 @@ async fn examples_answer_alike_on_every_node() {
             let hops = report.replies.iter().map(|(_, reply)| reply.hops).max();
             // What cannot write, a follower runs itself.
             let redirected = id != leader && !upload_query(&examples[name]).contains("readonly");
-            assert_eq!(hops, Some(redirected.into()), "redirects of {name}.session on {role}");
+            if hops != Some(redirected.into()) {
+                failures.push(format!("{name}.session on {role}: {hops:?} redirects"));
+            }
         }
     }
     assert!(failures.is_empty(), "\n{}", failures.join("\n"));

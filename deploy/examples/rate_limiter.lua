@@ -8,13 +8,18 @@ local CALLS, SECONDS = 5, 60
 -- The caller's own address; no parameter can fake it.
 local key = "rate:" .. kvdb.var.remote_addr
 
--- The first call makes the counter, with a time to live: the window. While it is there, `if_absent` refuses, as it
--- should. Counting leaves the time to live as it is.
-kvdb.set(key, 0, {ttl = SECONDS, if_absent = true})
-local err, calls = kvdb.incr(key, 1)
-if err then
-  kvdb.abort(500, err)
+local function check(err)
+  if err then
+    kvdb.abort(500, err)
+  end
 end
+
+-- The first call makes the counter, with a time to live: the window. Counting leaves that as it is.
+if not kvdb.get(key) then
+  check(kvdb.set(key, 0, {ttl = SECONDS}))
+end
+local err, calls = kvdb.incr(key, 1)
+check(err)
 
 if calls > CALLS then
   -- A status of 400 or above discards what a script wrote. What is counted here is to stay: `commit`.
