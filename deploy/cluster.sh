@@ -242,6 +242,16 @@ print_status() {
     done
 }
 
+# The status, or a hint where there is none.
+show_status() {
+    local n
+    print_status
+    for n in "${nodes[@]}"; do
+        if cluster_of "$n" >/dev/null; then return; fi
+    done
+    die "no node answers: start them with 'make cluster'"
+}
+
 # --- up
 
 # Shows the nodes' logs as they grow, each line with its node.
@@ -504,7 +514,7 @@ smoke() {
 case "${1:-}" in
     up) up ;;
     smoke) smoke ;;
-    status) choose_standing; print_status ;;
+    status) choose_standing; show_status ;;
     kill-leader) kill_leader_and_show ;;
     stop)
         choose_standing

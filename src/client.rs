@@ -95,10 +95,8 @@ pub struct ListOptions {
     pub limit: Option<usize>,
     /// From the last to the first.
     pub reverse: bool,
-    /// Only keys from here on (inclusive), in byte order; empty for all.
-    pub start: Vec<u8>,
-    /// Only keys before this (exclusive); empty for all.
-    pub end: Vec<u8>,
+    /// Where the page before ended, as it said.
+    pub cursor: Option<String>,
 }
 
 /// A call before it is sent.
@@ -192,26 +190,24 @@ impl Client {
         self.call(self.request(Method::DELETE, &paths::key(bucket, key))).await.map(drop)
     }
 
-    /// Lists keys, a line each; and whether the list was cut because no limit was named.
-    pub async fn list(&self, bucket: &str, options: &ListOptions) -> Result<(Bytes, bool)> {
-        let path = Self::list_path(bucket, "text", options);
+    /// Lists keys, a line each; and where the list goes on if a limit cut it.
+    pub async fn list(
+        &self,
+        bucket: &str,
+        options: &ListOptions,
+    ) -> Result<(Bytes, Option<String>)> {
+        let path = Self::list_path(bucket, options);
         let answer = self.call(self.request(Method::GET, &path)).await?;
-        let truncated = answer.headers.contains_key(paths::TRUNCATED);
-        Ok((answer.body, truncated))
+        let cursor = answer.headers.get(paths::CURSOR).and_then(|cursor| cursor.to_str().ok());
+        Ok((answer.body, cursor.map(str::to_owned)))
     }
 
-    /// Lists keys as texts, without what they hold; bytes that are no UTF-8 become U+FFFD.
-    pub async fn keys(&self, bucket: &str, options: &ListOptions) -> Result<Vec<String>> {
-        let options = ListOptions { values: false, ..options.clone() };
-        self.read_json(self.request(Method::GET, &Self::list_path(bucket, "json", &options))).await
-    }
-
-    fn list_path(bucket: &str, format: &str, options: &ListOptions) -> String {
-        let mut path = format!("{}?format={format}", paths::keys(bucket));
-        let (prefix, start, end) = (options.prefix.as_bytes(), &options.start, &options.end);
-        for (name, bytes) in [("prefix", prefix), ("start", start), ("end", end)] {
-            if !bytes.is_empty() {
-                path += &format!("&{name}={}", paths::parameter(bytes));
+    fn list_path(bucket: &str, options: &ListOptions) -> String {
+        let mut path = format!("{}?format=text", paths::keys(bucket));
+        let cursor = options.cursor.as_deref().unwrap_or_default();
+        for (name, text) in [("prefix", options.prefix.as_str()), ("cursor", cursor)] {
+            if !text.is_empty() {
+                path += &format!("&{}", paths::pair(name, text));
             }
         }
         if let Some(limit) = options.limit {
@@ -584,6 +580,29 @@ mod tests {
             let error = client.get("b", unsayable).await.unwrap_err();
             assert!(matches!(error, ClientError::Invalid(_)), "{unsayable:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_list_goes_on_where_the_server_says() {
+        let server = server(|uri| match uri.contains("cursor") {
+            true => (200, vec![], "b\n"),
+            false => (200, vec![("x-kvdb-cursor", "a-_1".to_owned())], "a\n"),
+        })
+        .await;
+        let client = client(&server);
+        let mut options = ListOptions { prefix: "p:".to_owned(), ..ListOptions::default() };
+        let (lines, cursor) = client.list("b", &options).await.unwrap();
+        assert_eq!((&lines[..], cursor.as_deref()), (&b"a\n"[..], Some("a-_1")));
+        options.cursor = cursor;
+        let (lines, cursor) = client.list("b", &options).await.unwrap();
+        assert_eq!((&lines[..], cursor), (&b"b\n"[..], None));
+        assert_eq!(
+            *server.seen.lock().unwrap(),
+            [
+                "GET /b/?format=text&prefix=p%3A Bearer k",
+                "GET /b/?format=text&prefix=p%3A&cursor=a%2D%5F1 Bearer k"
+            ]
+        );
     }
 
     #[test]

@@ -208,10 +208,16 @@ table! {
         script_routing: ScriptRouting = ScriptRouting::Redirect, "KVDB_SCRIPT_ROUTING", "HOW";
         /// Largest value, and body of a request, in bytes. Default: 1048576 (1 MiB).
         value_bytes_max: usize = VALUE_BYTES_MAX, "KVDB_VALUE_BYTES_MAX", "N";
+        /// Requests that this node takes of one client address in a second; 0: no limit. Default: 0.
+        client_requests_per_second: u32 = 0, "KVDB_CLIENT_REQUESTS_PER_SECOND", "N";
+        /// Requests that this node takes for one bucket in a second; 0: no limit. Default: 0.
+        bucket_requests_per_second: u32 = 0, "KVDB_BUCKET_REQUESTS_PER_SECOND", "N";
         /// Steps a script may take: calls, loop turns, pattern steps. Default: 100000000.
         script_fuel: u64 = 100_000_000, "KVDB_SCRIPT_FUEL", "N";
         /// Time a script may take, in milliseconds. Default: 1000.
         script_time_ms: u64 = 1000, "KVDB_SCRIPT_TIME_MS", "MS";
+        /// A script that takes this long is logged, in milliseconds. Default: 100.
+        script_slow_ms: u64 = 100, "KVDB_SCRIPT_SLOW_MS", "MS";
         /// Memory a script may take, in bytes. Default: 33554432 (32 MiB).
         script_memory_bytes: usize = 32 << 20, "KVDB_SCRIPT_MEMORY_BYTES", "N";
         /// What a script may print, in bytes. Default: 8388608 (8 MiB).

@@ -141,6 +141,14 @@ pub enum Error {
     /// A bounded queue is full; nothing was done.
     #[error("overloaded: {0}")]
     Overloaded(String),
+    /// More requests than this node takes in a second; nothing was done.
+    #[error("too many requests {whose}: this node takes {per_second} a second, ask again later")]
+    RateLimited {
+        /// Whose requests were counted.
+        whose: &'static str,
+        /// How many it takes.
+        per_second: u32,
+    },
     /// This node does not lead; nothing was proposed. The edge redirects or proxies.
     #[error("this node is not the leader")]
     NotLeader {
@@ -201,6 +209,7 @@ impl Error {
             Error::ScriptLimit { .. } => false,
             // The state of this node, its disk or its process.
             Error::Overloaded(_)
+            | Error::RateLimited { .. }
             | Error::NotLeader { .. }
             | Error::NoLeader(_)
             | Error::Behind { .. }

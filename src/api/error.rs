@@ -112,6 +112,8 @@ codes! {
     PathNotFound = "path_not_found", NOT_FOUND, Never, No;
     /// An `If-Match` or `If-None-Match` did not hold.
     PreconditionFailed = "precondition_failed", PRECONDITION_FAILED, Never, No;
+    /// More requests than a node takes in a second.
+    RateLimited = "rate_limited", TOO_MANY_REQUESTS, Retry, No;
     /// A script failed.
     ScriptError = "script_error", INTERNAL_SERVER_ERROR, Never, No;
     /// A script met a limit.
@@ -181,6 +183,7 @@ impl ErrorCode {
             Error::Script { .. } => ErrorCode::ScriptError,
             Error::ScriptLimit { .. } => ErrorCode::ScriptLimit,
             Error::Overloaded(_) => ErrorCode::Overloaded,
+            Error::RateLimited { .. } => ErrorCode::RateLimited,
             // Refused before the log took anything; the edge asked elsewhere and found nobody.
             Error::NotLeader { .. } | Error::NoLeader(_) => ErrorCode::NoLeader,
             Error::Behind { .. } => ErrorCode::Behind,
@@ -244,6 +247,7 @@ mod tests {
             (Error::Script { message: text(), traceback: None }, "script_error 500 - no"),
             (Error::ScriptLimit { limit: "x", max: text() }, "script_limit 500 - no"),
             (Error::Overloaded(text()), "overloaded 503 retry no"),
+            (Error::RateLimited { whose: "x", per_second: 1 }, "rate_limited 429 retry no"),
             (Error::NotLeader { leader: None }, "no_leader 503 retry no"),
             (Error::NoLeader(text()), "no_leader 503 retry no"),
             (Error::Behind { revision: 1, asked: 2 }, "behind 503 retry no"),

@@ -16,5 +16,5 @@ pub mod types;
 pub use error::{Applied, ErrorCode};
 pub use types::{
     AddMember, BucketCreated, BucketDigest, BucketInfo, Digest, ErrorBody, ErrorDetail, Member,
-    NewBucket, ScriptInfo, Status, TokenInfo, TokenMinted, TransferLeader,
+    NewBucket, ScriptInfo, ScriptMetrics, Status, TokenInfo, TokenMinted, TransferLeader,
 };

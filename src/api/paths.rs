@@ -43,6 +43,15 @@ pub const AGE: &str = "x-kvdb-age-ms";
 /// `true` on a list that nobody limited and that has more keys than the default limit.
 pub const TRUNCATED: &str = "x-kvdb-truncated";
 
+/// Where a list that a limit cut goes on: the value of the query parameter `cursor`.
+pub const CURSOR: &str = "x-kvdb-cursor";
+/// Requests that the node takes in a second, of this client or for this bucket.
+pub const RATE_LIMIT: &str = "x-ratelimit-limit";
+/// Requests that it would still take at once.
+pub const RATE_REMAINING: &str = "x-ratelimit-remaining";
+/// Seconds until it would take as many as it takes in a second.
+pub const RATE_RESET: &str = "x-ratelimit-reset";
+
 /// What stays as it is in a key: it reads better, and no client treats it specially.
 const KEY: AsciiSet = NON_ALPHANUMERIC
     .remove(b'/')

@@ -216,6 +216,23 @@ pub struct ScriptInfo {
     pub run_as: String,
 }
 
+/// What `GET /BUCKET/scripts/NAME?metrics` answers: of the node that is asked, since it started.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ScriptMetrics {
+    /// Runs, those included that were run again.
+    pub calls: u64,
+    /// Runs that failed.
+    pub errors: u64,
+    /// Runs that had to be run again, because what they stood on was lost.
+    pub conflicts: u64,
+    /// Fuel of all runs.
+    pub fuel: u64,
+    /// Time of all runs, in seconds.
+    pub seconds_total: f64,
+    /// Time of the longest run, in seconds.
+    pub seconds_max: f64,
+}
+
 /// The body of `POST /-/cluster/members`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AddMember {

@@ -9,10 +9,8 @@ use super::{Bucket, Cluster, Command, Failure, Script, Server};
 use crate::api::{NewBucket, Status};
 use crate::client::{Client, ListOptions};
 
-/// Keys of a list that are printed at a time.
-const PAGE: usize = 2_000;
-/// The same with those that came about meanwhile: as many as a server lists.
-const PAGE_MAX: usize = 150_000;
+/// Keys of a list that are asked for at a time with what they hold: a page is held in memory.
+const VALUES_PAGE: usize = 1_000;
 
 type Result<T> = std::result::Result<T, Failure>;
 
@@ -49,42 +47,20 @@ async fn ask(client: &Client, command: Command) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Lists keys, page by page where the server does not list them all. A page's end is found first, by
-/// its keys alone: in lines with values it is not certain where a key ends.
+/// Lists keys, as many as there are where no limit is named: page by page.
 async fn list(client: &Client, bucket: &str, mut options: ListOptions) -> Result<()> {
-    let (lines, mut truncated) = client.list(bucket, &options).await?;
-    if !truncated {
-        return print(&lines);
+    let limited = options.limit.is_some();
+    if options.values && !limited {
+        options.limit = Some(VALUES_PAGE);
     }
-    options.limit = Some(PAGE);
-    while truncated {
-        let keys = client.keys(bucket, &options).await?;
-        truncated = keys.len() == PAGE;
-        let mut page = ListOptions { limit: Some(PAGE_MAX), ..options.clone() };
-        if truncated {
-            let boundary = boundary(&keys)?;
-            if options.reverse {
-                // The first key of this page that the next one has not.
-                page.start = [boundary, b"\0"].concat();
-                options.end.clone_from(&page.start);
-            } else {
-                page.end = boundary.to_vec();
-                options.start = boundary.to_vec();
-            }
+    loop {
+        let (lines, cursor) = client.list(bucket, &options).await?;
+        print(&lines)?;
+        options.cursor = cursor.filter(|_| !limited);
+        if options.cursor.is_none() {
+            return Ok(());
         }
-        print(&client.list(bucket, &page).await?.0)?;
     }
-    Ok(())
-}
-
-/// The last key of a page that is certain: a key that is no UTF-8 is not shown as it is. There must be
-/// others before it, or the next page would be the same.
-fn boundary(keys: &[String]) -> Result<&[u8]> {
-    let later = keys.get(1..).unwrap_or_default();
-    let certain = later.iter().rev().find(|key| !key.contains(char::REPLACEMENT_CHARACTER));
-    certain.map(String::as_bytes).ok_or_else(|| {
-        Failure::Other(format!("{PAGE} keys in a row are not UTF-8: list them over HTTP"))
-    })
 }
 
 async fn create(client: &Client, bucket: Bucket) -> Result<ExitCode> {
@@ -212,18 +188,6 @@ fn members(status: &Status) -> Vec<u8> {
 mod tests {
     use super::*;
     use crate::api::Member;
-
-    #[test]
-    fn a_page_ends_at_a_key_that_is_certain() {
-        let end = |keys: &[&str]| {
-            let keys: Vec<_> = keys.iter().map(ToString::to_string).collect();
-            boundary(&keys).ok().map(<[u8]>::to_vec)
-        };
-        assert_eq!(end(&["a", "b", "c"]), Some(b"c".to_vec()));
-        assert_eq!(end(&["a", "b", "\u{fffd}"]), Some(b"b".to_vec()));
-        assert_eq!(end(&["a", "\u{fffd}"]), None, "the next page would begin at the same key");
-        assert_eq!(end(&[]), None);
-    }
 
     #[test]
     fn arguments_are_pairs() {

@@ -272,7 +272,7 @@ impl Failure {
             Failure::Client(ClientError::Broken { .. }) => 4,
             Failure::Client(ClientError::Malformed { .. }) => 1,
             Failure::Client(ClientError::Refused { code, .. }) => match code.as_str() {
-                "no_leader" | "overloaded" => 3,
+                "no_leader" | "overloaded" | "rate_limited" => 3,
                 "outcome_unknown" => 4,
                 _ => 1,
             },
@@ -306,7 +306,9 @@ fn advice(error: &ClientError) -> &'static str {
             "unauthorized" | "forbidden" => {
                 "\nGive the bucket's key with --key (KVDB_KEY), the cluster's with --admin-key."
             }
-            "no_leader" | "overloaded" => "\nNothing was done: ask again in a moment.",
+            "no_leader" | "overloaded" | "rate_limited" => {
+                "\nNothing was done: ask again in a moment."
+            }
             "outcome_unknown" => {
                 "\nThe write may or may not have happened: look before you repeat."
             }

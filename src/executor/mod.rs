@@ -21,7 +21,9 @@ mod ground;
 mod job;
 mod perform;
 mod pool;
+mod readers;
 mod run;
+mod stats;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -38,7 +40,10 @@ use crate::storage::State;
 use chain::Chain;
 use job::{Job, Unconfirmed};
 pub use job::{MORE, Request, ScriptCall, Told, Upkeep};
+pub use perform::{find_script, shown};
 use pool::Pool;
+pub use readers::Readers;
+pub use stats::{ScriptStats, Stats};
 
 /// Jobs that may wait for one bucket; more are refused.
 const QUEUE_JOBS_MAX: usize = 8192;
@@ -89,6 +94,7 @@ pub struct Executor {
     sequence: AtomicU64,
     jobs: AtomicUsize,
     unconfirmed: mpsc::UnboundedSender<Unconfirmed>,
+    stats: Arc<Stats>,
     runtime: tokio::runtime::Handle,
 }
 
@@ -101,6 +107,7 @@ impl Executor {
         confirm: impl Confirm,
         ready: ReadyTerm,
         nature: Arc<dyn Nature>,
+        stats: Arc<Stats>,
     ) -> Result<Arc<Self>> {
         // Unbounded in type only: it holds at most the jobs that are admitted.
         let (unconfirmed, pending) = mpsc::unbounded_channel();
@@ -116,6 +123,7 @@ impl Executor {
             sequence: AtomicU64::new(1),
             jobs: AtomicUsize::new(0),
             unconfirmed,
+            stats,
             runtime: tokio::runtime::Handle::current(),
         });
         tokio::spawn(refuse_when_deposed(Arc::clone(&executor)));

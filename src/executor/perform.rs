@@ -6,9 +6,11 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::Executor;
 use super::job::{Job, MORE, Ran, Request, ScriptCall, Upkeep};
+use super::stats::Run;
 use crate::error::{Error, Failure, Missing, Result};
 use crate::kv::limits::SWEEP_ROWS_MAX;
 use crate::kv::{
@@ -64,7 +66,7 @@ impl Performer<'_> {
                 let result = operation.run(&mut txn, credential, job.seed);
                 (txn, result)
             }
-            Request::Run(call, credential) => self.run_script(call, credential, job.seed, txn),
+            Request::Run(call, credential) => self.run_script(call, credential, job, txn),
             Request::CreateBucket(..) | Request::Upkeep(_) => {
                 (txn, Err(Error::Internal("no request of a client".to_owned())))
             }
@@ -238,7 +240,7 @@ impl Performer<'_> {
         &mut self,
         call: &ScriptCall,
         credential: &Credential,
-        seed: u64,
+        job: &Job,
         mut txn: Transaction,
     ) -> (Transaction, Result<Answer>) {
         let (grant, script) = match find_script(call, credential, &mut txn) {
@@ -255,7 +257,7 @@ impl Performer<'_> {
             script,
             vars: Arc::clone(&call.vars),
             request: Arc::clone(&call.request),
-            seed,
+            seed: job.seed,
         };
         let limits = &self.executor.settings.limits;
         let vm = match &mut self.vm {
@@ -265,8 +267,20 @@ impl Performer<'_> {
                 Err(error) => return (txn, Err(error)),
             },
         };
-        let (txn, result) = vm.run(&call, txn, Rc::clone(&self.watch));
-        (txn, result.map_err(|error| shown(error, owner)))
+        let begun = Instant::now();
+        let report = vm.run(&call, txn, Rc::clone(&self.watch));
+        report.write_log(&call);
+        self.executor.stats.count(
+            self.bucket,
+            &call.name,
+            &Run {
+                failed: report.result.is_err(),
+                again: job.attempts > 0,
+                cost: report.cost,
+                took: begun.elapsed(),
+            },
+        );
+        (report.txn, report.result.map_err(|error| shown(error, owner)))
     }
 }
 
@@ -279,7 +293,7 @@ enum Created {
 }
 
 /// The script of a call, and what its caller may do.
-pub(super) fn find_script(
+pub fn find_script(
     call: &ScriptCall,
     credential: &Credential,
     txn: &mut Transaction,
@@ -318,7 +332,7 @@ fn is_deletion(request: &Request) -> bool {
 }
 
 /// An error of a script as its caller may see it: the Lua stack is only for the owner.
-pub(super) fn shown(error: Error, owner: bool) -> Error {
+pub fn shown(error: Error, owner: bool) -> Error {
     match error {
         Error::Script { message, .. } if !owner => Error::Script { message, traceback: None },
         other => other,

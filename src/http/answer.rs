@@ -27,6 +27,8 @@ pub(super) const TRUNCATED: HeaderName = HeaderName::from_static(paths::TRUNCATE
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 /// `X-Kvdb-Age-Ms`.
 pub(super) const AGE: HeaderName = HeaderName::from_static(paths::AGE);
+/// `X-Kvdb-Cursor`.
+pub(super) const CURSOR: HeaderName = HeaderName::from_static(paths::CURSOR);
 /// The headers that no script may set: they are ours to say.
 const OWN_PREFIX: &str = "x-kvdb-";
 
@@ -36,7 +38,7 @@ pub(super) const JSON_LINES: HeaderValue = HeaderValue::from_static("application
 
 /// What a browser's script may read of an answer.
 const EXPOSED: HeaderValue = HeaderValue::from_static(
-    "ETag, Location, Retry-After, X-Kvdb-Applied, X-Kvdb-Revision, X-Kvdb-Truncated, X-Kvdb-Age-Ms, \
+    "ETag, Location, Retry-After, X-Kvdb-Applied, X-Kvdb-Revision, X-Kvdb-Cursor, X-Kvdb-Truncated, X-Kvdb-Age-Ms, \
      Idempotency-Replayed, X-Ratelimit-Limit, X-Ratelimit-Remaining, X-Ratelimit-Reset",
 );
 const ALLOWED_HEADERS: HeaderValue = HeaderValue::from_static(
@@ -234,6 +236,7 @@ pub(super) fn from_failure(
         ErrorCode::Behind
         | ErrorCode::NoLeader
         | ErrorCode::Overloaded
+        | ErrorCode::RateLimited
         | ErrorCode::OutcomeUnknown => {
             headers.insert(RETRY_AFTER, RETRY_SECONDS);
         }

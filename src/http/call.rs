@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, EXPECT, IF_MATCH, IF_NONE_MATCH};
-use http::{HeaderMap, HeaderName, Method, request};
+use http::{HeaderMap, HeaderName, Method, Version, request};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -44,6 +44,7 @@ pub(super) struct Origin {
 #[derive(Clone, Debug)]
 pub(super) struct Call {
     pub(super) method: Method,
+    pub(super) version: Version,
     /// As sent.
     pub(super) path: String,
     /// As sent, without a ticket.
@@ -62,6 +63,7 @@ impl Call {
         let (raw_query, ticket) = split_ticket(parts.uri.query());
         Call {
             method: parts.method,
+            version: parts.version,
             path: parts.uri.path().to_owned(),
             query: Query::parse(raw_query.as_deref().unwrap_or_default().as_bytes()),
             raw_query,

@@ -25,6 +25,7 @@ use super::answer::{self, APPLIED, Outcome, from_told, respond, with_applied};
 use super::call::{Call, Payload};
 use super::once::once;
 use super::query::add_ticket;
+use super::room::holding;
 use super::ticket::{HOPS_MAX, Ticket};
 use crate::api::Applied;
 use crate::config::ScriptRouting;
@@ -259,6 +260,8 @@ async fn forward(
     body: bytes::Bytes,
 ) -> Result<Response> {
     check_hops(call.origin.hops)?;
+    // The answer cannot be refused once it is there.
+    edge.room.check()?;
     metrics::count_forward();
     let path_and_query = location("", &call.path_and_query(), ticket);
     let request = Forwarded {
@@ -271,7 +274,8 @@ async fn forward(
     };
     let response = edge.node.forward(request).await?;
     let (parts, body) = response.into_parts();
-    let mut response = Response::new(Body::from(body));
+    let held = edge.room.take(body.len());
+    let mut response = Response::new(holding(Body::from(body), held));
     *response.status_mut() = parts.status;
     *response.headers_mut() = end_to_end(&parts.headers);
     // A leader that did not say what became of the call leaves it unknown.

@@ -1,34 +1,63 @@
-//! `GET /BUCKET/`: the keys of a bucket in byte order, from one view.
+//! `GET /BUCKET/`: the keys of a bucket in byte order, from one view, however many there are.
 //!
-//! The answer is built before it leaves, so it has limits: keys, and bytes of keys and values. A list
-//! that would exceed them is refused, never cut: a cut list looks like a complete one.
+//! A list takes the same memory whatever its length. Its beginning is written first, up to
+//! [`HEAD_BYTES`]: most lists end there, and leave with their length. A longer one is streamed: a task
+//! keeps the view, reads a stretch at a time on a blocking thread, and hands chunks through a channel
+//! to the body.
+//!
+//! - **All or visibly not all.** What fails before the first byte is an error answer. What fails later
+//!   breaks the body off: JSON lacks its bracket, and HTTP/1.1 and HTTP/2 tell the client. HTTP/1.0
+//!   could not, so it gets only what fits into the beginning.
+//! - **The cursor is known before the body**, for it is a header. Where the beginning does not reach the
+//!   limit, the keys up to it are stepped over once, and read again while they are sent: twice the
+//!   reading, but memory stays constant. Nothing is stepped over where the bucket has no more keys than
+//!   the limit: then no list is cut, and a whole bucket streams at once.
+//! - **A slow reader is cut** ([`Pace`]): he may wait for [`PATIENCE`] and earns more by what he takes,
+//!   and no list takes longer than [`LIST_TIME`]. Then its view and its turn are free. The socket's own
+//!   watch (`stall`) sees neither a reader that trickles, nor a stream of HTTP/2 that stands still.
 
+mod cursor;
+mod walk;
+mod writer;
+
+use std::time::Duration;
+
+use axum::body::Body;
 use bytes::Bytes;
-use http::{HeaderValue, StatusCode};
+use futures::Stream;
+use http::{HeaderValue, Method, StatusCode, Version};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::time::Instant;
 
-use super::Edge;
-use super::answer::{self, Format, Outcome, TRUNCATED, respond};
+use self::cursor::Cursor;
+use self::walk::{Place, Stop, walk};
+use self::writer::Writer;
+use super::answer::{self, CURSOR, Format, Outcome, TRUNCATED, respond};
 use super::call::Call;
 use super::leader::patiently;
+use super::room::holding;
+use super::{Edge, consistency};
 use crate::error::{Error, Failure, Result};
 use crate::kv::limits::LIST_LIMIT_DEFAULT;
-use crate::kv::{BucketName, Credential, ListRange, Number, Permission, Transaction, grant};
+use crate::kv::{BucketName, Credential, ListRange, Permission, Transaction, grant};
 
-/// Most keys that one list may step over: `skip` and `limit` together.
-const LIST_STEPS_MAX: usize = 150_000;
-/// Most bytes of keys and values in one list.
-const LIST_BYTES_MAX: usize = 32 << 20;
-/// Keys read at a time, at first and at most: what is held beside the answer.
-const PAGE_FIRST: usize = 16;
-const PAGE_MAX: usize = 256;
-/// Bytes of values in a page above which the next is smaller. The store hands out each key with what
-/// it holds, also where only keys are asked for.
-const PAGE_BYTES: usize = 1 << 20;
+/// Bytes of a list that are written before its answer begins.
+const HEAD_BYTES: usize = 1 << 20;
+/// Bytes that are sent at a time after that; an entry is never divided.
+const CHUNK_BYTES: usize = 64 << 10;
+/// How long a reader may keep a list waiting, from the start and at most.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Bytes that earn him another second.
+const BYTES_PER_SECOND: u64 = 64 << 10;
+/// How long a list may take in all: its view keeps old files and old values from being cleaned up.
+const LIST_TIME: Duration = Duration::from_secs(3600);
 
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq)]
 struct Wanted {
     range: ListRange,
+    /// Where the page before ended.
+    cursor: Option<Cursor>,
     skip: usize,
     limit: usize,
     /// Whether the client named the limit: it then knows that there may be more.
@@ -37,327 +66,290 @@ struct Wanted {
     format: Format,
 }
 
+impl Wanted {
+    fn of(call: &Call) -> Result<Self> {
+        let query = &call.query;
+        if query.flag("watch") {
+            return Err(Error::invalid("watch is not supported yet"));
+        }
+        let mut range = ListRange {
+            prefix: query.get("prefix").cloned().unwrap_or_default(),
+            start: query.get("start").cloned(),
+            end: query.get("end").filter(|end| !end.is_empty()).cloned(),
+            reverse: query.flag("reverse"),
+        };
+        let (skip, limit) = (query.count("skip", 0)?, query.count("limit", LIST_LIMIT_DEFAULT)?);
+        let cursor = query.get("cursor").map(|text| Cursor::parse(text)).transpose()?;
+        if let Some(cursor) = &cursor {
+            if skip > 0 {
+                return Err(Error::invalid(
+                    "a cursor goes on behind what was skipped: leave `skip` out",
+                ));
+            }
+            cursor.narrow(&mut range)?;
+        }
+        let (limited, values) = (query.get("limit").is_some(), query.flag("values"));
+        Ok(Wanted { range, cursor, skip, limit, limited, values, format: Format::of(call)? })
+    }
+}
+
 /// Lists keys.
 pub(super) async fn list(edge: &Edge, call: &Call, bucket: &BucketName) -> Outcome {
-    let wanted = wanted(call)?;
+    let (wanted, consistency) = (Wanted::of(call)?, consistency::of(&call.query)?);
+    let turn = edge.room.list().await?;
+    let (outcome, age) = match patiently(|| edge.node.read_with(bucket, consistency)).await {
+        Ok((txn, age)) => (answer(edge, call, txn, wanted, turn).await, age),
+        Err(error) => (Err(error.into()), consistency.stale.then(|| edge.node.state_age())),
+    };
+    consistency::with_age(edge, call, outcome, age)
+}
+
+/// The answer from a view: its head, and the beginning of its body or all of it.
+async fn answer(
+    edge: &Edge,
+    call: &Call,
+    txn: Transaction,
+    wanted: Wanted,
+    turn: OwnedSemaphorePermit,
+) -> Outcome {
     let credential = call.credential()?;
-    let _turn = edge.room.list().await?;
-    let txn = patiently(|| edge.node.read(bucket)).await?;
     let revision = txn.read_revision();
-    let (format, work) = (wanted.format, move || body(txn, &credential, &wanted));
-    let (body, truncated) = tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|e| Error::Internal(format!("a list: {e}")))?
-        .map_err(|error| Failure { error, revision: Some(revision) })?;
-    let mut response = respond(StatusCode::OK, format.content_type(), body);
-    answer::set_revision(response.headers_mut(), revision);
-    if truncated {
-        response.headers_mut().insert(TRUNCATED, HeaderValue::from_static("true"));
+    let fail = |error| Failure { error, revision: Some(revision) };
+    let listing = Listing::begin(txn, wanted, turn);
+    let listing = listing.judged(credential).await.map_err(fail)?;
+    let (listing, stop) = listing.head().await.map_err(fail)?;
+    let (listing, cursor) = listing.cursor(stop).await.map_err(fail)?;
+    let (format, limited) = (listing.wanted.format, listing.wanted.limited);
+    let mut response = respond(StatusCode::OK, format.content_type(), Bytes::new());
+    let headers = response.headers_mut();
+    answer::set_revision(headers, revision);
+    if let Some(cursor) = cursor {
+        let text = HeaderValue::from_str(&cursor.text()?);
+        headers.insert(CURSOR, text.map_err(|e| Error::Internal(format!("a cursor: {e}")))?);
+        if !limited {
+            headers.insert(TRUNCATED, HeaderValue::from_static("true"));
+        }
     }
+    *response.body_mut() = body(edge, call, listing, stop).map_err(fail)?;
     Ok(response)
 }
 
-fn wanted(call: &Call) -> Result<Wanted> {
-    let query = &call.query;
-    if query.flag("watch") {
-        return Err(Error::invalid("watch is not supported yet"));
+/// The body: whole where the beginning is the list, else streamed.
+fn body(edge: &Edge, call: &Call, mut listing: Listing, stop: Stop) -> Result<Body> {
+    if stop != Stop::Pause {
+        let text = listing.writer.take();
+        let held = edge.room.take(text.len());
+        return Ok(holding(Body::from(text), held));
     }
-    if query.get("cursor").is_some() {
-        return Err(Error::invalid("cursor is not supported yet: go on with `start`"));
+    if call.version < Version::HTTP_11 {
+        return Err(Error::invalid(
+            "a list of this size needs HTTP/1.1, which tells when it breaks off: use that, or a \
+             smaller `limit`",
+        ));
     }
-    let (skip, limit) = (query.count("skip", 0)?, query.count("limit", LIST_LIMIT_DEFAULT)?);
-    if skip.saturating_add(limit) > LIST_STEPS_MAX {
-        return Err(Error::invalid(format!(
-            "`skip` and `limit` together are at most {LIST_STEPS_MAX}: go on with `start`"
-        )));
+    if call.method == Method::HEAD {
+        // Nobody reads it; of no known length, as the list is.
+        return Ok(Body::from_stream(futures::stream::empty::<Result<Bytes>>()));
     }
-    let range = ListRange {
-        prefix: query.get("prefix").cloned().unwrap_or_default(),
-        start: query.get("start").cloned(),
-        end: query.get("end").filter(|end| !end.is_empty()).cloned(),
-        reverse: query.flag("reverse"),
-    };
-    let (limited, values) = (query.get("limit").is_some(), query.flag("values"));
-    Ok(Wanted { range, skip, limit, limited, values, format: Format::of(call)? })
+    let (sender, receiver) = mpsc::channel(1);
+    let node = edge.node.clone();
+    let sending = send(listing, sender, Pace::default());
+    tokio::spawn(async move {
+        if let Err(error) = sending.await {
+            node.heed(&error);
+            tracing::debug!(%error, "a list broke off");
+        }
+    });
+    Ok(Body::from_stream(chunks(receiver)))
 }
 
-/// The list, and whether keys are missing that the client does not know of.
-fn body(mut txn: Transaction, credential: &Credential, wanted: &Wanted) -> Result<(Bytes, bool)> {
-    let grant = grant(&mut txn, credential)?;
-    grant.check(Permission::Enumerate, &wanted.range.prefix)?;
-    if wanted.values {
-        grant.check(Permission::Read, &wanted.range.prefix)?;
-    }
-    let mut writer = Writer::new(wanted);
-    let mut range = wanted.range.clone();
-    let (mut skip, mut left, mut page_size) = (wanted.skip, wanted.limit, PAGE_FIRST);
-    while left > 0 {
-        let asked = page_size.min(skip + left);
-        let page = txn.list(&range, asked)?;
-        let Some((last, _)) = page.last() else { break };
-        go_on_after(&mut range, last);
-        let found = page.len();
-        page_size = next_page_size(page_size, page.iter().map(|(_, record)| record.value.len()));
-        for (key, record) in page.into_iter().skip(skip).take(left) {
-            writer.push(&key, &record.value)?;
-            left -= 1;
-        }
-        if found < asked {
-            break;
-        }
-        skip = skip.saturating_sub(found);
-    }
-    let truncated = left == 0 && !wanted.limited && !txn.list(&range, 1)?.is_empty();
-    Ok((writer.finish(), truncated))
+/// A list under way. It moves to a blocking thread for each stretch, and back.
+struct Listing {
+    txn: Transaction,
+    wanted: Wanted,
+    place: Place,
+    writer: Writer,
+    /// Free once nothing reads or waits for this list, also where its client is gone.
+    _turn: OwnedSemaphorePermit,
 }
 
-/// Pages grow while values are small, and shrink where they are large.
-fn next_page_size(page_size: usize, values: impl Iterator<Item = usize>) -> usize {
-    match values.sum::<usize>() {
-        bytes if bytes > PAGE_BYTES => (page_size / 4).max(1),
-        bytes if bytes < PAGE_BYTES / 4 => (page_size * 2).min(PAGE_MAX),
-        _ => page_size,
-    }
-}
-
-/// Moves a range behind a key.
-fn go_on_after(range: &mut ListRange, key: &Bytes) {
-    if range.reverse {
-        range.end = Some(key.clone());
-    } else {
-        range.start = Some([key, &b"\0"[..]].concat().into());
-    }
-}
-
-/// Writes entries in a format.
-struct Writer {
-    format: Format,
-    values: bool,
-    text: Vec<u8>,
-    first: bool,
-}
-
-impl Writer {
-    fn new(wanted: &Wanted) -> Self {
-        let text = if wanted.format == Format::Json { b"[".to_vec() } else { Vec::new() };
-        Writer { format: wanted.format, values: wanted.values, text, first: true }
+impl Listing {
+    fn begin(txn: Transaction, wanted: Wanted, turn: OwnedSemaphorePermit) -> Self {
+        let (range, skip, left) = (wanted.range.clone(), wanted.skip, wanted.limit);
+        let place = Place { range, skip, left, last: None };
+        let writer = Writer::new(wanted.format);
+        Listing { txn, wanted, place, writer, _turn: turn }
     }
 
-    fn push(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
-        if !self.first && self.format == Format::Json {
-            self.text.push(b',');
+    /// Works on it on a thread that may wait for the disk.
+    async fn on_thread<T: Send + 'static>(
+        mut self,
+        work: impl FnOnce(&mut Self) -> Result<T> + Send + 'static,
+    ) -> Result<(Self, T)> {
+        let working = tokio::task::spawn_blocking(move || {
+            let done = work(&mut self)?;
+            Ok((self, done))
+        });
+        working.await.map_err(|e| Error::Internal(format!("a list: {e}")))?
+    }
+
+    /// The same, if who asks may see it.
+    async fn judged(self, credential: Credential) -> Result<Self> {
+        let (listing, ()) = self.on_thread(move |listing| listing.judge(&credential)).await?;
+        Ok(listing)
+    }
+
+    /// Writes the beginning.
+    async fn head(self) -> Result<(Self, Stop)> {
+        self.fill(HEAD_BYTES).await
+    }
+
+    /// Writes on until so many bytes are there.
+    async fn fill(mut self, bytes: usize) -> Result<(Self, Stop)> {
+        loop {
+            let (listing, stop) = self.on_thread(move |listing| listing.write(bytes)).await?;
+            if stop != Stop::Pause || listing.writer.len() >= bytes {
+                return Ok((listing, stop));
+            }
+            self = listing;
         }
-        self.first = false;
-        match self.format {
-            Format::Text => self.push_line(key, value),
-            Format::Json | Format::JsonLines => self.push_json(key, value),
+    }
+
+    /// Where the next page begins, if the limit cuts the list: found by stepping over what is not written
+    /// yet, and one key more.
+    async fn cursor(mut self, stop: Stop) -> Result<(Self, Option<Cursor>)> {
+        if stop == Stop::End || self.wanted.limit == 0 || self.holds_all() {
+            return Ok((self, None));
         }
-        if self.format == Format::JsonLines {
-            self.text.push(b'\n');
+        let mut ahead = self.place.clone();
+        if ahead.left > 0 {
+            let (listing, passed, stop) = self.look(ahead).await?;
+            if stop == Stop::End {
+                return Ok((listing, None));
+            }
+            (self, ahead) = (listing, passed);
         }
-        if self.text.len() > LIST_BYTES_MAX {
-            let max = LIST_BYTES_MAX as u64;
-            return Err(Error::TooLarge { limit: "a list (ask with a smaller `limit`)", max });
+        let Some(last) = ahead.last.clone() else { return Ok((self, None)) };
+        let (listing, _, stop) = self.look(Place { left: 1, ..ahead }).await?;
+        let cut = stop != Stop::End;
+        let cursor = cut.then(|| listing.behind(&last));
+        Ok((listing, cursor))
+    }
+
+    /// Steps over what is ahead of the list.
+    async fn look(mut self, mut ahead: Place) -> Result<(Self, Place, Stop)> {
+        loop {
+            let look = move |listing: &mut Self| {
+                let stop = walk(&listing.txn, &mut ahead, |_, _| Ok(true))?;
+                Ok((ahead, stop))
+            };
+            let (listing, (passed, stop)) = self.on_thread(look).await?;
+            if stop != Stop::Pause {
+                return Ok((listing, passed, stop));
+            }
+            (self, ahead) = (listing, passed);
+        }
+    }
+
+    fn judge(&mut self, credential: &Credential) -> Result<()> {
+        let grant = grant(&mut self.txn, credential)?;
+        grant.check(Permission::Enumerate, &self.wanted.range.prefix)?;
+        if self.wanted.values {
+            grant.check(Permission::Read, &self.wanted.range.prefix)?;
         }
         Ok(())
     }
 
-    fn push_line(&mut self, key: &[u8], value: &[u8]) {
-        push_escaped(&mut self.text, key);
-        if self.values {
-            self.text.push(b'=');
-            push_escaped(&mut self.text, value);
+    /// Writes a stretch, with what closes the list where it ends.
+    fn write(&mut self, bytes: usize) -> Result<Stop> {
+        let (txn, writer, values) = (&self.txn, &mut self.writer, self.wanted.values);
+        let stop = walk(txn, &mut self.place, |key, row| {
+            // Only a value needs its row decoded.
+            let record = if values { Some(txn.record(row)?) } else { None };
+            writer.push(key, record.as_ref().map(|record| &record.value[..]));
+            Ok(writer.len() < bytes)
+        })?;
+        if stop != Stop::Pause {
+            self.writer.end();
         }
-        self.text.push(b'\n');
+        Ok(stop)
     }
 
-    fn push_json(&mut self, key: &[u8], value: &[u8]) {
-        if !self.values {
-            push_string(&mut self.text, key);
-            return;
-        }
-        self.text.push(b'[');
-        push_string(&mut self.text, key);
-        self.text.push(b',');
-        if is_number(value) {
-            self.text.extend_from_slice(value);
-        } else {
-            push_string(&mut self.text, value);
-        }
-        self.text.push(b']');
+    /// Whether the limit cannot cut a list, whatever its range: the bucket has no more keys.
+    fn holds_all(&self) -> bool {
+        let reach = self.wanted.skip.saturating_add(self.wanted.limit);
+        self.txn.counts().keys <= reach as u64
     }
 
-    fn finish(mut self) -> Bytes {
-        if self.format == Format::Json {
-            self.text.push(b']');
-        }
-        self.text.shrink_to_fit();
-        self.text.into()
+    fn behind(&self, key: &[u8]) -> Cursor {
+        let cursor = Cursor::behind(key, &self.wanted.range, self.txn.read_revision());
+        cursor.since(self.wanted.cursor.as_ref())
     }
 }
 
-/// Appends bytes with each newline as `\n`, so that an entry stays a line.
-fn push_escaped(text: &mut Vec<u8>, bytes: &[u8]) {
-    for byte in bytes {
-        match byte {
-            b'\n' => text.extend_from_slice(b"\\n"),
-            byte => text.push(*byte),
+/// A part of a list; the last one says so, or the list was cut.
+struct Chunk {
+    text: Bytes,
+    is_last: bool,
+}
+
+/// Reads a list to its end and sends it, beginning with what is written already.
+async fn send(mut listing: Listing, sender: mpsc::Sender<Chunk>, mut pace: Pace) -> Result<()> {
+    let mut is_last = false;
+    loop {
+        let text = listing.writer.take();
+        pace.send(&sender, Chunk { text, is_last }).await?;
+        if is_last {
+            return Ok(());
         }
+        let (filled, stop) = listing.fill(CHUNK_BYTES).await?;
+        (listing, is_last) = (filled, stop != Stop::Pause);
     }
 }
 
-/// Appends a JSON string; bytes that are no UTF-8 become U+FFFD, for JSON has no others.
-fn push_string(text: &mut Vec<u8>, bytes: &[u8]) {
-    let string = String::from_utf8_lossy(bytes);
-    text.extend_from_slice(serde_json::Value::from(string).to_string().as_bytes());
+/// What was sent, as a body's chunks: whole, or broken off with an error.
+fn chunks(receiver: mpsc::Receiver<Chunk>) -> impl Stream<Item = Result<Bytes>> {
+    futures::stream::unfold(Some(receiver), async |receiver| {
+        let mut receiver = receiver?;
+        match receiver.recv().await {
+            Some(Chunk { text, is_last }) => Some((Ok(text), Some(receiver).filter(|_| !is_last))),
+            None => Some((Err(Error::Internal("the list was cut".to_owned())), None)),
+        }
+    })
 }
 
-/// Whether a value is a number that goes unquoted: one of ours, in JSON's own spelling.
-fn is_number(value: &[u8]) -> bool {
-    let spelled = value.first().is_some_and(|byte| *byte == b'-' || byte.is_ascii_digit())
-        && value.last().is_some_and(u8::is_ascii_digit)
-        && serde_json::from_slice::<serde_json::Number>(value).is_ok();
-    spelled && Number::parse(value).is_ok()
+/// How long a reader may still keep a list waiting.
+struct Pace {
+    most: Duration,
+    left: Duration,
+    /// When it is cut in any case.
+    end: Instant,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Pace { most: PATIENCE, left: PATIENCE, end: Instant::now() + LIST_TIME }
+    }
+}
+
+impl Pace {
+    /// Sends a chunk, if it is taken in time.
+    async fn send(&mut self, sender: &mpsc::Sender<Chunk>, chunk: Chunk) -> Result<()> {
+        let (began, bytes) = (Instant::now(), chunk.text.len() as u64);
+        let wait = self.left.min(self.end.saturating_duration_since(began));
+        let gone = |_| Error::Overloaded("its reader is gone".to_owned());
+        let slow = |_| Error::Overloaded("its reader is too slow".to_owned());
+        tokio::time::timeout(wait, sender.send(chunk)).await.map_err(slow)?.map_err(gone)?;
+        self.settle(began.elapsed(), bytes);
+        Ok(())
+    }
+
+    /// Counts how long a chunk took, and what it earns.
+    fn settle(&mut self, waited: Duration, bytes: u64) {
+        let earned = Duration::from_millis(bytes.saturating_mul(1000) / BYTES_PER_SECOND);
+        self.left = (self.left.saturating_sub(waited) + earned).min(self.most);
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use super::*;
-    use crate::http::call::Origin;
-    use crate::kv::memory::Memory;
-    use crate::kv::{BucketId, Lifetime, Overlay};
-
-    fn call(query: &str) -> Call {
-        let request = http::Request::builder().uri(format!("/b/?{query}")).body(()).unwrap();
-        Call::new(request.into_parts().0, Origin::default())
-    }
-
-    /// A bucket with 200 keys `k000`…`k199`, and some of their own.
-    fn bucket() -> Transaction {
-        let view = Arc::new(Memory::default());
-        let mut txn = Transaction::new(view, BucketId(1), Overlay::default(), 0);
-        let mut set = |key: &[u8], value: &'static [u8]| {
-            let key = crate::kv::Key::parse(key.to_vec()).unwrap();
-            txn.set(&key, Bytes::from_static(value), None, Lifetime::Unlimited).unwrap();
-        };
-        for i in 0..200 {
-            set(format!("k{i:03}").as_bytes(), b"v");
-        }
-        set(b"n:int", b"42");
-        set(b"n:text", b"4 2");
-        set(b"n:plus", b"+1");
-        set(b"x\ny", b"two\nlines");
-        txn
-    }
-
-    fn listed(query: &str) -> Result<String> {
-        let wanted = wanted(&call(query))?;
-        let (bytes, _) = body(bucket(), &Credential::NONE, &wanted)?;
-        Ok(String::from_utf8(bytes.to_vec()).unwrap())
-    }
-
-    #[test]
-    fn formats() {
-        for (query, expected) in [
-            ("prefix=n:", "n:int\nn:plus\nn:text\n"),
-            ("prefix=n:&values=true", "n:int=42\nn:plus=+1\nn:text=4 2\n"),
-            ("prefix=n:&format=json", r#"["n:int","n:plus","n:text"]"#),
-            (
-                "prefix=n:&format=json&values=1",
-                r#"[["n:int",42],["n:plus","+1"],["n:text","4 2"]]"#,
-            ),
-            ("prefix=n:i&format=jsonl&values=1", "[\"n:int\",42]\n"),
-            ("prefix=n:i&format=jsonl", "\"n:int\"\n"),
-            ("prefix=x&values=1", "x\\ny=two\\nlines\n"),
-            ("prefix=x&values=1&format=json", r#"[["x\ny","two\nlines"]]"#),
-            ("prefix=none&format=json", "[]"),
-            ("prefix=none", ""),
-        ] {
-            assert_eq!(listed(query).unwrap(), expected, "{query}");
-        }
-    }
-
-    #[test]
-    fn ranges() {
-        let lines = |query: &str| {
-            let text = listed(query).unwrap();
-            let lines: Vec<_> = text.lines().map(str::to_owned).collect();
-            (lines.len(), lines.first().cloned().unwrap_or_default())
-        };
-        let expect = |query: &str, count: usize, first: &str| {
-            assert_eq!(lines(query), (count, first.to_owned()), "{query}");
-        };
-        expect("", 204, "k000");
-        expect("prefix=k", 200, "k000");
-        expect("prefix=k&skip=150", 50, "k150");
-        expect("prefix=k&skip=64&limit=70", 70, "k064");
-        expect("prefix=k&skip=199&limit=5", 1, "k199");
-        expect("prefix=k&skip=200", 0, "");
-        expect("limit=0", 0, "");
-        expect("prefix=k&reverse=true&limit=130", 130, "k199");
-        expect("prefix=k&reverse=true&skip=130", 70, "k069");
-        expect("start=k100&end=k110", 10, "k100");
-        expect("start=k100&end=k110&reverse=1", 10, "k109");
-        expect("prefix=k&start=k190", 10, "k190");
-    }
-
-    #[test]
-    fn only_a_limit_that_nobody_named_truncates() {
-        let truncated = |query: &str, limited: bool| {
-            let wanted = Wanted { limited, ..wanted(&call(query)).unwrap() };
-            body(bucket(), &Credential::NONE, &wanted).unwrap().1
-        };
-        assert!(truncated("limit=203", false) && truncated("limit=99&reverse=1", false));
-        assert!(!truncated("limit=204", false) && !truncated("limit=205", false));
-        assert!(!truncated("limit=203", true));
-        assert!(!wanted(&call("")).unwrap().limited && wanted(&call("limit=1")).unwrap().limited);
-    }
-
-    #[test]
-    fn pages_fit_the_values() {
-        assert_eq!(next_page_size(16, [10, 10].into_iter()), 32);
-        assert_eq!(next_page_size(PAGE_MAX, [10].into_iter()), PAGE_MAX);
-        assert_eq!(next_page_size(16, [PAGE_BYTES / 2].into_iter()), 16);
-        assert_eq!(next_page_size(16, [PAGE_BYTES, 1].into_iter()), 4);
-        assert_eq!(next_page_size(1, [PAGE_BYTES, 1].into_iter()), 1);
-    }
-
-    #[test]
-    fn what_is_too_much_is_refused() {
-        assert!(matches!(listed("limit=150001"), Err(Error::Invalid(_))));
-        assert!(matches!(listed("limit=18446744073709551615&skip=2"), Err(Error::Invalid(_))));
-        assert!(matches!(listed("limit=x"), Err(Error::Invalid(_))));
-        assert!(matches!(listed("cursor=x"), Err(Error::Invalid(_))));
-        assert!(matches!(listed("format=xml"), Err(Error::NotAcceptable(_))));
-        let mut writer = Writer::new(&wanted(&call("values=1")).unwrap());
-        let half = vec![b'v'; LIST_BYTES_MAX / 2];
-        writer.push(b"a", &half).unwrap();
-        assert!(matches!(writer.push(b"b", &half), Err(Error::TooLarge { .. })));
-    }
-
-    #[test]
-    fn numbers_in_jsons_spelling() {
-        for number in ["0", "-1", "42", "1.5", "-0.5", "1e300", "9223372036854775807"] {
-            assert!(is_number(number.as_bytes()), "{number}");
-        }
-        for other in [
-            "",
-            "+1",
-            "007",
-            ".5",
-            "1.",
-            " 1",
-            "1 ",
-            "nan",
-            "0x1",
-            "1e999",
-            "true",
-            "-",
-            "9223372036854775808",
-        ] {
-            assert!(!is_number(other.as_bytes()), "{other}");
-        }
-    }
-}
+mod tests;

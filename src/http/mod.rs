@@ -8,7 +8,8 @@
 //! - `call`: a request taken apart; who asks; its body within limits.
 //! - `leader`: run here, redirect or proxy; patience while nobody leads.
 //! - `buckets`, `keys`, `list`, `scripts`, `cluster`, `health`: one resource each.
-//! - `room`: what all requests together may take; `stall`: clients that do not read.
+//! - `room`: what all requests together may take; `rate`: how many a client may send; `stall`: clients
+//!   that do not read.
 //! - `answer`: responses, formats, errors.
 //!
 //! Invariants:
@@ -23,6 +24,7 @@ mod buckets;
 mod call;
 mod cluster;
 mod consistency;
+mod dry_run;
 mod fields;
 mod health;
 mod keys;
@@ -32,6 +34,7 @@ mod once;
 mod owner;
 mod path;
 mod query;
+mod rate;
 mod room;
 mod scripts;
 mod serve;
@@ -56,6 +59,7 @@ use tokio::net::TcpListener;
 use self::answer::{APPLIED, Outcome};
 use self::call::{Call, Origin, Payload};
 use self::path::Target;
+use self::rate::Rates;
 use self::room::Room;
 use crate::api::{Applied, ErrorCode};
 use crate::config::{Config, CreateBuckets, ScriptRouting};
@@ -72,6 +76,7 @@ struct Edge {
     default_ttl: u64,
     script_routing: ScriptRouting,
     room: Room,
+    rates: Rates,
 }
 
 /// What answers the requests of a node's clients. Cheap to clone.
@@ -89,6 +94,7 @@ impl Service {
             default_ttl: config.default_ttl,
             script_routing: config.script_routing,
             room: Room::default(),
+            rates: Rates::new(config),
         }))
     }
 
@@ -131,6 +137,8 @@ impl Service {
             Err(_) => ("none", ""),
         };
         let mutates = mutates(&call, target.as_ref().ok());
+        let standing = edge.rates.count(&call, target.as_ref().ok());
+        let target = standing.map_or(Ok(()), |standing| standing.check()).and(target);
         let outcome = match call.has_large_head() {
             true if mutates => Ok(answer::with_applied(answer::large_head(), Applied::No)),
             true => Ok(answer::large_head()),
@@ -151,6 +159,9 @@ impl Service {
         let says = response.headers().contains_key(APPLIED);
         debug_assert!(!mutates || says, "says what became of it");
         answer::finish(response.headers_mut());
+        if let Some(standing) = standing {
+            standing.show(response.headers_mut());
+        }
         observe(&call, label, &response, began);
         if call.method == Method::HEAD { answer::without_body(response) } else { response }
     }
@@ -225,6 +236,9 @@ async fn dispatch(edge: &Edge, call: &Call, payload: &mut Payload, target: &Targ
         (Target::Script(bucket, name), _) if reads && call.query.flag("versions") => {
             scripts::versions(edge, call, bucket, name).await
         }
+        (Target::Script(bucket, name), _) if reads && call.query.flag("metrics") => {
+            scripts::metrics(edge, call, bucket, name).await
+        }
         // Not for HEAD: who asks for it expects that nothing runs.
         (Target::Script(bucket, name), &Method::GET | &Method::POST) => {
             scripts::run(edge, call, payload, bucket, name).await
@@ -267,9 +281,7 @@ async fn dispatch_owned(
         (Target::Token(bucket, id), &Method::DELETE) => {
             tokens::revoke(edge, call, payload, bucket, id).await
         }
-        (Target::Scripts(bucket), &Method::POST) => {
-            scripts::dry_run(edge, call, payload, bucket).await
-        }
+        (Target::Scripts(bucket), &Method::POST) => dry_run::run(edge, call, payload, bucket).await,
         _ => dispatch_own(edge, call, payload, target).await,
     }
 }

@@ -101,6 +101,30 @@ impl Target {
         Ok(Target::Key(bucket, Key::parse(rest)?))
     }
 
+    /// The bucket that it is of.
+    pub(super) fn bucket(&self) -> Option<&BucketName> {
+        match self {
+            Target::Bucket(bucket)
+            | Target::Keys(bucket)
+            | Target::Key(bucket, _)
+            | Target::Scripts(bucket)
+            | Target::Script(bucket, _)
+            | Target::Tokens(bucket)
+            | Target::Token(bucket, _) => Some(bucket),
+            Target::Root
+            | Target::Livez
+            | Target::Readyz
+            | Target::Metrics
+            | Target::Cluster
+            | Target::Digest
+            | Target::Members
+            | Target::Member(_)
+            | Target::Promote(_)
+            | Target::Leader
+            | Target::Snapshot => None,
+        }
+    }
+
     /// The methods that it takes, for `Allow`.
     pub(super) fn allow(&self) -> &'static str {
         match self {

@@ -11,12 +11,13 @@ use http::header::{AUTHORIZATION, PROXY_AUTHORIZATION};
 use super::Edge;
 use super::answer::{self, Format, Outcome, from_told, text};
 use super::call::{Call, Payload};
-use super::leader::{Route, Write, on_leader, redeem, write_on_leader};
+use super::consistency;
+use super::leader::{Route, Write, on_leader, patiently, redeem, write_on_leader};
 use super::once::once;
 use super::owner::owned;
 use super::query::Query;
-use crate::api::{ScriptInfo, paths};
-use crate::error::{Error, Missing, Result};
+use crate::api::{ScriptInfo, ScriptMetrics, paths};
+use crate::error::{Error, Failure, Missing, Result};
 use crate::kv::limits::SCRIPT_SOURCE_BYTES_MAX;
 use crate::kv::{BucketName, Operation, Script, ScriptMode, ScriptName, Transaction, upload};
 use crate::node::{Request, ScriptCall};
@@ -39,6 +40,11 @@ pub(super) async fn run(
     call.check_unconditional()?;
     redeem(edge, call)?;
     let credential = call.credential()?;
+    if edge.node.may_be_readonly(bucket, name)?
+        && let Some(response) = run_readonly(edge, call, payload, bucket, name).await?
+    {
+        return Ok(response);
+    }
     let limit = ("a request body", edge.value_bytes_max);
     let run = async |body: Bytes| {
         let once = once(call, &body)?;
@@ -48,7 +54,26 @@ pub(super) async fn run(
     on_leader(edge, call, payload, limit, Route::Script(bucket), run).await
 }
 
-fn script_call(call: &Call, name: &ScriptName, body: Bytes) -> ScriptCall {
+/// Runs a script on this node, if it is one that only reads.
+async fn run_readonly(
+    edge: &Edge,
+    call: &Call,
+    payload: &mut Payload,
+    bucket: &BucketName,
+    name: &ScriptName,
+) -> std::result::Result<Option<Response>, Failure> {
+    let consistency = consistency::of(&call.query)?;
+    let credential = call.credential()?;
+    let body = payload.read("a request body", edge.value_bytes_max).await?;
+    let script_call = script_call(call, name, body);
+    let ran = patiently(|| edge.node.run_readonly(bucket, &script_call, &credential, consistency));
+    match ran.await? {
+        Some((told, age)) => consistency::with_age(edge, call, from_told(told), age).map(Some),
+        None => Ok(None),
+    }
+}
+
+pub(super) fn script_call(call: &Call, name: &ScriptName, body: Bytes) -> ScriptCall {
     let form = if call.is_form() { Query::parse(&body) } else { Query::default() };
     ScriptCall {
         name: name.clone(),
@@ -134,18 +159,8 @@ async fn roll_back(
     write_on_leader(edge, call, payload, Write::plain(bucket, limit), operation).await
 }
 
-/// `POST /BUCKET/scripts/?dry_run`: not yet.
-pub(super) async fn dry_run(
-    _edge: &Edge,
-    _call: &Call,
-    _payload: &mut Payload,
-    _bucket: &BucketName,
-) -> Outcome {
-    Err(Error::invalid("dry_run is not supported yet").into())
-}
-
 /// The source, once it has compiled; away from the threads that serve connections.
-async fn compiled(name: &ScriptName, body: &Bytes) -> Result<String> {
+pub(super) async fn compiled(name: &ScriptName, body: &Bytes) -> Result<String> {
     let source = String::from_utf8(body.to_vec())
         .map_err(|_| Error::invalid("a script's source is UTF-8 text"))?;
     let name = name.clone();
@@ -212,6 +227,30 @@ fn render(infos: &[ScriptInfo], format: Format) -> Result<Response> {
         let modes: String = modes.iter().filter(|(on, _)| *on).map(|(_, word)| *word).collect();
         format!("{} version={} bytes={}{modes}", info.name, info.version, info.bytes)
     })
+}
+
+/// `GET …?metrics`: what a script was called for on this node, and cost.
+pub(super) async fn metrics(
+    edge: &Edge,
+    call: &Call,
+    bucket: &BucketName,
+    name: &ScriptName,
+) -> Outcome {
+    owned(edge, call, bucket, |txn| {
+        if txn.script(name)?.is_none() {
+            return Err(Error::not_found(Missing::Script, name.as_str()));
+        }
+        let stats = edge.node.script_stats(txn.bucket(), name);
+        answer::json(&ScriptMetrics {
+            calls: stats.calls,
+            errors: stats.errors,
+            conflicts: stats.conflicts,
+            fuel: stats.fuel,
+            seconds_total: stats.total.as_secs_f64(),
+            seconds_max: stats.longest.as_secs_f64(),
+        })
+    })
+    .await
 }
 
 /// `GET …?versions`: the versions of a script that are kept, oldest first.

@@ -170,6 +170,7 @@ async fn idle(began: &AtomicBool) {
 
 #[cfg(test)]
 mod tests {
+    use futures::StreamExt;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::sync::oneshot;
 
@@ -219,6 +220,30 @@ mod tests {
             exchange(addr, "HEAD /b HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
         assert!(answer.contains("content-length: 12\r\n"), "{answer}");
         assert!(answer.ends_with("\r\n\r\n"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn a_body_that_breaks_off_looks_broken() {
+        let broken = async |request: http::Request<Body>, _| {
+            let begun = futures::stream::iter([Ok("begun")]);
+            // Not at once, or hyper would not even send what was begun.
+            let cut = futures::stream::once(async {
+                tokio::task::yield_now().await;
+                Err(std::io::Error::other("cut"))
+            });
+            let response = Response::new(Body::from_stream(begun.chain(cut)));
+            match *request.method() {
+                http::Method::HEAD => crate::http::answer::without_body(response),
+                _ => response,
+            }
+        };
+        let (addr, _stop, _) = start(broken).await;
+        let answer =
+            exchange(addr, "GET /b HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
+        assert!(answer.contains("transfer-encoding: chunked") && answer.contains("begun"));
+        assert!(!answer.contains("\r\n0\r\n"), "the chunk that ends a body: {answer}");
+        let head = exchange(addr, "HEAD /b HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
+        assert!(!head.contains("content-length"), "no length that a GET's answer lacks: {head}");
     }
 
     #[tokio::test]

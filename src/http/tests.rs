@@ -344,6 +344,69 @@ async fn a_list_says_when_the_default_limit_cut_it() {
     assert_eq!(edge.ask("GET /b/?limit=10").await.header("x-kvdb-truncated"), "");
     assert_eq!(edge.ask("GET /b/?start=k00002").await.header("x-kvdb-truncated"), "");
     assert_eq!(edge.ask("GET /b/?cursor=x").await.status, 400);
+    let first = edge.ask("GET /b/").await;
+    let last = edge.ask(&format!("GET /b/?cursor={}", first.header("x-kvdb-cursor"))).await;
+    assert_eq!(last.brief(), "200 k10001\n");
+    assert_eq!((last.header("x-kvdb-cursor"), last.header("x-kvdb-truncated")), ("", ""));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_list_streams_and_a_head_has_its_headers() {
+    let edge = Edge::start(Options::default()).await;
+    edge.bucket("id=b").await;
+    let value = "v".repeat(300_000);
+    for i in 0..10 {
+        assert_eq!(edge.send(&format!("PUT /b/k{i}"), &[], &value).await.status, 200);
+    }
+    for (query, count, length, cut) in
+        [("", 10, "", false), ("&limit=9", 9, "", true), ("&limit=2", 2, "600008", true)]
+    {
+        let query = format!("/b/?values{query}");
+        let list = edge.ask(&format!("GET {query}")).await;
+        assert_eq!((list.status, list.body.lines().count()), (200, count), "{query}");
+        assert!(list.body.lines().all(|line| line.len() == "k0=".len() + value.len()));
+        assert_eq!(!list.header("x-kvdb-cursor").is_empty(), cut, "{query}");
+        let head = edge.ask(&format!("HEAD {query}")).await;
+        assert_eq!((head.status, head.body.as_str()), (200, ""));
+        assert_eq!(head.header("content-length"), length, "{query}");
+        for name in ["x-kvdb-cursor", "x-kvdb-revision", "content-type"] {
+            assert_eq!(head.header(name), list.header(name), "{query}: {name}");
+        }
+    }
+    let old = http::Request::builder().uri("/b/?values").version(http::Version::HTTP_10);
+    let old = old.body(Body::empty()).unwrap();
+    let old = edge.service.clone().answer(old, Origin::default()).await;
+    assert_eq!(old.status(), 400, "it could not see where a list breaks off");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rates_are_limited_and_told() {
+    let options = Options {
+        client_requests_per_second: Some(1000),
+        bucket_requests_per_second: Some(1),
+        ..Options::default()
+    };
+    let edge = Edge::start(options).await;
+    let made = edge.send("POST /", &[FORM], "id=b").await;
+    assert_eq!((made.status, made.header("x-ratelimit-limit")), (201, "1000"));
+    let mut replies = Vec::new();
+    for _ in 0..20 {
+        replies.push(edge.send("PUT /b/k", &[JSON], "v").await);
+    }
+    let refused = replies.iter().find(|reply| reply.status == 429).unwrap();
+    assert_eq!(refused.header("x-kvdb-applied"), "no");
+    assert_eq!(refused.header("retry-after"), "1");
+    for (name, value) in [("limit", "1"), ("remaining", "0"), ("reset", "1")] {
+        assert_eq!(refused.header(&format!("x-ratelimit-{name}")), value);
+    }
+    assert!(refused.body.contains(r#""code":"rate_limited""#), "{}", refused.body);
+    assert!(refused.body.contains(r#""retryable":true,"applied":"no""#), "{}", refused.body);
+    let other = edge.ask("GET /c/k").await;
+    assert_eq!((other.status, other.header("x-ratelimit-limit")), (404, "1"));
+    for line in ["GET /livez", "OPTIONS /b/k"] {
+        let free = edge.ask(line).await;
+        assert!(free.status < 300 && free.header("x-ratelimit-limit").is_empty(), "{line}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -20,6 +20,16 @@ pub fn push_value(text: &mut Vec<u8>, value: &[u8]) {
     }
 }
 
+/// Appends `"NAME":"TEXT"`, or `"NAME_base64":"…"` where the bytes are no UTF-8.
+pub fn push_text(text: &mut Vec<u8>, name: &str, bytes: &[u8]) {
+    if std::str::from_utf8(bytes).is_err() {
+        return push_field(text, name, bytes);
+    }
+    push_string(text, name.as_bytes());
+    text.push(b':');
+    push_string(text, bytes);
+}
+
 /// Appends `"NAME":VALUE`, or `"NAME_base64":"…"` where the bytes are no UTF-8: nothing is lost.
 pub fn push_field(text: &mut Vec<u8>, name: &str, value: &[u8]) {
     if std::str::from_utf8(value).is_ok() {

@@ -47,6 +47,8 @@ pub enum Table {
     Recorded = 8,
     /// Script name and version to [`Script`]: every upload that is kept.
     ScriptVersion = 9,
+    /// Name of a read-only script to nothing: a node looks here before it sends a call to the leader.
+    Readonly = 10,
 }
 
 impl Table {
@@ -61,6 +63,7 @@ impl Table {
             7 => Table::Token,
             8 => Table::Recorded,
             9 => Table::ScriptVersion,
+            10 => Table::Readonly,
             other => return Err(Error::corrupt("row key", format!("table {other}"))),
         })
     }
@@ -136,6 +139,12 @@ impl Row {
     #[must_use]
     pub fn recorded(name: impl Into<Bytes>) -> Self {
         Row { table: Table::Recorded, name: name.into() }
+    }
+
+    /// The row that marks a script as read-only.
+    #[must_use]
+    pub fn readonly(name: &ScriptName) -> Self {
+        Row { table: Table::Readonly, name: Bytes::copy_from_slice(name.as_str().as_bytes()) }
     }
 
     /// The row of one version of a script. A script's name holds no zero byte.
@@ -293,7 +302,11 @@ impl Counts {
             Table::Script => (&mut self.scripts, None),
             Table::Token => (&mut self.tokens, None),
             Table::Recorded => (&mut self.recorded, Some(&mut self.recorded_bytes)),
-            Table::Policy | Table::Bucket | Table::Node | Table::ScriptVersion => return,
+            Table::Policy
+            | Table::Bucket
+            | Table::Node
+            | Table::ScriptVersion
+            | Table::Readonly => return,
         };
         *count = op(*count, 1);
         if let Some(sum) = sum {
@@ -378,7 +391,8 @@ mod tests {
             Just(Table::Expiry),
             Just(Table::Token),
             Just(Table::Recorded),
-            Just(Table::ScriptVersion)
+            Just(Table::ScriptVersion),
+            Just(Table::Readonly)
         ];
         (any::<u64>(), table, prop::collection::vec(any::<u8>(), 0..20))
             .prop_map(|(bucket, table, name)| (BucketId(bucket), Row { table, name: name.into() }))

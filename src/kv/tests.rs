@@ -622,6 +622,7 @@ fn show_name(row: &Row) -> String {
             Err(error) => error.to_string(),
         },
         Table::Token => format!("token:{name}"),
+        Table::Readonly => format!("readonly:{name}"),
         Table::Recorded => format!("recorded:{name}"),
         Table::ScriptVersion => match row.name.rsplit_once_zero() {
             Some((script, version)) => format!("version:{}:{version}", script.escape_ascii()),
@@ -666,7 +667,7 @@ fn show_row(row: &Row, value: &Bytes) -> Result<String> {
             format!("{name} = {id}\n")
         }
         Table::Node => format!("{name} = {}\n", value.escape_ascii()),
-        Table::Expiry | Table::Token | Table::Recorded | Table::ScriptVersion => {
+        Table::Expiry | Table::Token | Table::Recorded | Table::ScriptVersion | Table::Readonly => {
             format!("{name}\n")
         }
     })

@@ -245,9 +245,14 @@ impl Transaction {
     }
 
     fn current(&self, row: &Row) -> Result<Option<Bytes>> {
-        if let Some(value) = self.writes.get(row) {
-            return Ok(value.clone());
+        match self.writes.get(row) {
+            Some(value) => Ok(value.clone()),
+            None => self.before(row),
         }
+    }
+
+    /// What a row held before this transaction.
+    fn before(&self, row: &Row) -> Result<Option<Bytes>> {
         if let Some((_, value)) = self.overlay.rows.get(row)
             && !mutant::is(Mutant::OverlayNotRead)
         {
@@ -270,6 +275,11 @@ impl Transaction {
         old.into_iter().for_each(|old| self.delta.remove(&row, old.len()));
         value.iter().for_each(|value| self.delta.add(&row, value.len()));
         let bytes = row.name.len() + value.as_ref().map_or(0, Bytes::len);
+        if value.is_none() && self.before(&row)?.is_none() {
+            // Made and removed by this transaction: nobody is to hear of it.
+            self.writes.remove(&row);
+            return Ok(());
+        }
         let old = self.writes.insert(row, value);
         // What an overwritten row took is not given back: a script pays for the work it makes.
         self.write_bytes += bytes;
@@ -400,6 +410,33 @@ impl Transaction {
             found.pop();
         }
         Ok(found)
+    }
+
+    /// Steps through the keys of a range in order, each with its row as it is stored; a key that is gone or
+    /// dead is `None`, so that stepping over it can be paid for. Nothing is counted here: whoever
+    /// walks far bounds each stretch.
+    pub fn steps<'t>(
+        &'t self,
+        range: &ListRange,
+    ) -> impl Iterator<Item = Result<(Bytes, Option<Bytes>)>> + use<'t> {
+        let (start, end) = range.bounds();
+        // Where nothing expires, no row needs to be decoded to know that it lives.
+        let all_live = self.counts().expiring == 0;
+        let pairs = self.merged(Table::Key, &start, end.as_deref(), range.reverse);
+        pairs.map(move |pair| {
+            let (name, row) = pair?;
+            let expires_at = match &row {
+                Some(row) if !all_live => decode_record(row)?.expires_at,
+                _ => None,
+            };
+            let lives = expires_at.is_none_or(|at| at > self.now);
+            Ok((name, row.filter(|_| lives)))
+        })
+    }
+
+    /// What a key's row says, as [`Transaction::steps`] hands it out.
+    pub fn record(&self, row: &[u8]) -> Result<Record> {
+        decode_record(row)
     }
 
     /// The rows of a table in order: own writes before the overlay before the view. A removed row

@@ -3,6 +3,7 @@
 //! A version is the bucket's revision of its upload. The newest versions are kept, so that a bad one can be
 //! taken back (`rollback`); the row that calls read holds the whole script, so that a call reads one.
 
+use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
 use super::keyspace::{Row, Script, ScriptMode, Table, script_versions_start};
@@ -26,8 +27,8 @@ pub(super) fn put(
     let version = txn.revision();
     let sha256 = Sha256::digest(source.as_bytes()).into();
     let script = Script { version, sha256, source: source.to_owned(), mode };
-    let bytes: bytes::Bytes = encoding::encode(&script)?.into();
-    txn.put_row(Row::script(name), Some(bytes.clone()))?;
+    let bytes: Bytes = encoding::encode(&script)?.into();
+    make_current(txn, name, Some((mode, bytes.clone())))?;
     txn.put_row(Row::script_version(name, version), Some(bytes))?;
     let kept = txn.rows(Table::ScriptVersion, &script_versions_start(name))?;
     let surplus = kept.len().saturating_sub(SCRIPT_VERSIONS_MAX);
@@ -45,8 +46,23 @@ pub(super) fn roll_back(txn: &mut Transaction, name: &ScriptName, version: u64) 
     let Some(bytes) = txn.row(&Row::script_version(name, version))? else {
         return Err(Error::not_found(Missing::ScriptVersion, format!("{version} of `{name}`")));
     };
-    txn.put_row(Row::script(name), Some(bytes))?;
+    let Script { mode, .. } = encoding::decode("script", &bytes)?;
+    make_current(txn, name, Some((mode, bytes)))?;
     Ok(answer(version))
+}
+
+/// Sets which version is run, or that none is.
+fn make_current(
+    txn: &mut Transaction,
+    name: &ScriptName,
+    script: Option<(ScriptMode, Bytes)>,
+) -> Result<()> {
+    let row = Row::readonly(name);
+    let readonly = script.as_ref().is_some_and(|(mode, _)| mode.readonly);
+    if readonly != txn.row(&row)?.is_some() {
+        txn.put_row(row, readonly.then(Bytes::new))?;
+    }
+    txn.put_row(Row::script(name), script.map(|(_, bytes)| bytes))
 }
 
 fn answer(version: u64) -> Answer {
@@ -58,7 +74,7 @@ pub(super) fn delete(txn: &mut Transaction, name: &ScriptName) -> Result<Answer>
     if txn.script(name)?.is_none() {
         return Err(Error::not_found(Missing::Script, name.as_str()));
     }
-    txn.put_row(Row::script(name), None)?;
+    make_current(txn, name, None)?;
     for (row, _) in txn.rows(Table::ScriptVersion, &script_versions_start(name))? {
         txn.put_row(Row { table: Table::ScriptVersion, name: row }, None)?;
     }

@@ -28,6 +28,9 @@ pub(super) const HOPS: HeaderName = HeaderName::from_static("x-kvdb-forward-hops
 /// On an answer of the leader's edge; without it, what answers is what stands before it.
 pub(super) const ANSWERED: HeaderName = HeaderName::from_static("x-kvdb-forward-answered");
 
+/// Where the leader is asked how far a read must have come.
+pub(super) const READ_INDEX: &str = "/peer/read-index";
+
 /// How a node introduces itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Hello {

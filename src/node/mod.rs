@@ -9,6 +9,7 @@ mod link;
 mod nature;
 mod peer;
 mod read;
+mod run;
 mod start;
 mod status;
 #[cfg(test)]
@@ -28,11 +29,11 @@ use tokio::sync::watch;
 
 pub use crate::api::{BucketDigest, Digest, Member, Status};
 use crate::error::{Error, Failure, Missing, Result};
-use crate::executor::{self, Executor};
+use crate::executor::{self, Executor, Nature, Readers, ScriptStats, Stats};
 pub use crate::executor::{ScriptCall, Told};
 use crate::kv::{
-    BucketId, BucketName, Credential, DIRECTORY, Once, Operation, PolicyPatch, grant, recorded,
-    store, transaction,
+    BucketId, BucketName, Credential, DIRECTORY, Once, Operation, PolicyPatch, ScriptName, grant,
+    recorded, store, transaction,
 };
 use crate::raft::{
     CONNECT_TIMEOUT, Cluster, Leadership as Leads, LogStore, MemberInfo, NodeId, PeerIdentity,
@@ -42,6 +43,7 @@ use clock::Clock;
 pub use clock::Skew;
 use link::{Hello, Links, TicketRequest};
 pub use read::Consistency;
+pub use run::DryRun;
 use ticket::Tickets;
 
 /// How long a call may wait for its outcome; an election happens in less.
@@ -105,6 +107,9 @@ struct Inner {
     state: Arc<State>,
     cluster: Cluster,
     executor: Arc<Executor>,
+    readers: Arc<Readers>,
+    stats: Arc<Stats>,
+    nature: Arc<dyn Nature>,
     ready_term: watch::Receiver<Option<u64>>,
     links: Links,
     tickets: Tickets,
@@ -116,6 +121,8 @@ struct Inner {
     url: String,
     forward_target: OnceLock<ForwardTarget>,
     caught_up: AtomicBool,
+    /// Whether the leader said that this node is no member.
+    removed: AtomicBool,
     shutting_down: watch::Sender<bool>,
     /// Ends when leadership is handed over.
     handover: Mutex<Option<tokio::task::JoinHandle<()>>>,
@@ -386,12 +393,13 @@ impl Node {
         self.0.cluster.snapshot().await
     }
 
-    /// Whether this node has caught up once and is not shutting down.
+    /// Whether this node has caught up once, is a member still, and is not shutting down.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.0.caught_up.load(Ordering::Relaxed)
             && !*self.0.shutting_down.borrow()
             && self.0.failure.borrow().is_none()
+            && !self.0.removed.load(Ordering::Relaxed)
     }
 
     /// How this node's clock compares with the voters'; no difference, where no majority's is known.
@@ -406,6 +414,20 @@ impl Node {
 
     fn clock(&self) -> &Clock {
         &self.0.clock
+    }
+
+    /// What a script was called for on this node.
+    #[must_use]
+    pub fn script_stats(&self, bucket: BucketId, name: &ScriptName) -> ScriptStats {
+        self.0.stats.of(bucket, name)
+    }
+
+    fn seed(&self) -> u64 {
+        self.0.nature.seed()
+    }
+
+    fn readers(&self) -> &Readers {
+        &self.0.readers
     }
 
     fn random_name(&self) -> String {

@@ -11,12 +11,13 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::link::{
-    ANSWERED, Fault, HOPS, METHOD, ORIGIN, PATH, ReadIndex, TicketRequest, copy_end_to_end,
+    ANSWERED, Fault, HOPS, METHOD, ORIGIN, PATH, READ_INDEX, ReadIndex, TicketRequest,
+    copy_end_to_end,
 };
 use super::{Forwarded, Node, join};
 use crate::encoding;
 use crate::error::{Error, Result};
-use crate::raft::{Answer, authenticate};
+use crate::raft::{Answer, NodeId, authenticate};
 
 /// The routes under `/peer/`.
 pub(super) fn routes(node: Node) -> Router {
@@ -24,7 +25,7 @@ pub(super) fn routes(node: Node) -> Router {
         .route("/peer/hello", post(hello))
         .route("/peer/adopt", post(adopt))
         .route("/peer/join", post(admit))
-        .route("/peer/read-index", post(read_index))
+        .route(READ_INDEX, post(read_index))
         .route("/peer/clock", post(clock))
         .route("/peer/ticket", post(ticket))
         .route("/peer/tick", post(tick))
@@ -44,6 +45,16 @@ impl Node {
     fn stranger_asks<T: DeserializeOwned>(&self, headers: &HeaderMap, body: &[u8]) -> Result<T> {
         self.identity().check_secret(headers)?;
         encoding::decode("peer request", body)
+    }
+
+    /// How far a member must have applied the log. Judged after the quorum has answered: only then is it
+    /// known that this node still leads, and knows who the members are.
+    async fn read_index_for(&self, from: NodeId) -> Result<ReadIndex> {
+        let (index, _) = self.cluster().read_index().await?;
+        if !self.cluster().has_member(from) {
+            return Err(Error::Forbidden(format!("node {from} is no member of the cluster")));
+        }
+        Ok(ReadIndex { index, now: self.now_ms() })
     }
 
     fn member_asks<T: DeserializeOwned>(&self, headers: &HeaderMap, body: &[u8]) -> Result<T> {
@@ -68,9 +79,9 @@ async fn admit(State(node): State<Node>, headers: HeaderMap, body: Bytes) -> Ans
 }
 
 async fn read_index(State(node): State<Node>, headers: HeaderMap, body: Bytes) -> Answer {
-    let (): () = node.member_asks(&headers, &body)?;
-    let index = node.cluster().read_index().await;
-    answer(index.map(|(index, _)| ReadIndex { index, now: node.now_ms() }))
+    let from = node.identity().check_member(&headers)?;
+    let (): () = encoding::decode("peer request", &body)?;
+    answer(node.read_index_for(from).await)
 }
 
 async fn clock(State(node): State<Node>, headers: HeaderMap, body: Bytes) -> Answer {

@@ -10,10 +10,11 @@
 //!
 //! Who may see a view is judged in it, by `kv::grant`.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::Node;
-use super::link::ReadIndex;
+use super::link::{READ_INDEX, ReadIndex};
 use crate::error::{Error, Missing, Result};
 use crate::kv::{BucketId, BucketName, Get, SharedView, Transaction, store, transaction};
 use crate::mutant::{self, Mutant};
@@ -133,7 +134,25 @@ impl Node {
             let (index, _) = self.0.cluster.read_index().await?;
             return Ok(ReadIndex { index, now: self.now_ms() });
         }
-        self.ask_leader("/peer/read-index", &()).await
+        self.heed_removal(self.ask_leader(READ_INDEX, &()).await)
+    }
+
+    /// Notes whether the leader takes this node for a member. Nobody sends a node that is removed the entry
+    /// that says so.
+    pub(super) fn heed_removal(&self, answer: Result<ReadIndex>) -> Result<ReadIndex> {
+        match answer {
+            Ok(index) => {
+                self.0.removed.store(false, Ordering::Relaxed);
+                Ok(index)
+            }
+            Err(Error::Forbidden(reason)) => {
+                if !self.0.removed.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(reason, "the leader does not take this node for a member");
+                }
+                Err(Error::NoLeader(reason))
+            }
+            Err(error) => Err(error),
+        }
     }
 }
 

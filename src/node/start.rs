@@ -10,13 +10,13 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::clock::{self, Clock, Skew, is_skewed};
-use super::link::{Hello, Links};
+use super::link::{Hello, Links, READ_INDEX};
 use super::nature::{System, random_name};
 use super::ticket::Tickets;
 use super::{Inner, Node, join, peer};
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::executor::{self, Executor, Nature};
+use crate::executor::{self, Executor, Nature, Readers, Settings, Stats};
 use crate::raft::{
     Cluster, Leadership, LogStore, MemberInfo, PeerIdentity, Proposer, StateMachine, Timing,
     applied_index,
@@ -38,6 +38,8 @@ const COMPARED: Duration = Duration::from_secs(1);
 const QUORUM_AGE_MAX: u64 = 3;
 /// Between two looks at whether Raft still runs.
 const WATCH: Duration = Duration::from_millis(500);
+/// Between two times that a node asks whether it is a member.
+const MEMBERSHIP_WATCH: Duration = Duration::from_secs(2);
 
 impl Node {
     /// Opens the data directory and starts everything but the edge. The node enters its cluster in the
@@ -64,14 +66,19 @@ impl Node {
         let (clock, skew) = (Arc::new(clock), watch::Sender::new(None));
         tokio::spawn(keep_ready_term(cluster.clone(), quorum_age_max, skew.subscribe(), ready));
         let nature: Arc<dyn Nature> = Arc::new(System::new(Arc::clone(&clock)));
+        let slow = Duration::from_millis(config.script_slow_ms);
+        let stats = Arc::new(Stats::new(slow));
         let executor = Executor::start(
             settings(config),
             Arc::clone(&state),
             Proposer::new(cluster.raft().clone()),
             cluster.clone(),
             ready_term.clone(),
-            nature,
+            Arc::clone(&nature),
+            Arc::clone(&stats),
         )?;
+        let Settings { threads, limits, .. } = settings(config);
+        let readers = Readers::start(threads, limits, Arc::clone(&stats))?;
         let routes = cluster.routes(data.incoming());
         let node = Node(Arc::new(Inner {
             data,
@@ -82,6 +89,9 @@ impl Node {
             state,
             cluster,
             executor,
+            readers,
+            stats,
+            nature,
             ready_term,
             tickets: Tickets::default(),
             clock,
@@ -92,12 +102,14 @@ impl Node {
             url: config.advertise(),
             forward_target: OnceLock::new(),
             caught_up: AtomicBool::new(false),
+            removed: AtomicBool::new(false),
             shutting_down: watch::Sender::new(false),
             handover: Mutex::new(None),
             failure: watch::Sender::new(None),
         }));
         node.listen_to_peers(&config.peer_listen, routes).await?;
         tokio::spawn(node.clone().watch_raft());
+        tokio::spawn(node.clone().watch_membership());
         tokio::spawn(node.clone().sweep());
         tokio::spawn(clock::keep_comparing(node.clone()));
         tokio::spawn(node.clone().enter(config.join().to_vec()));
@@ -138,6 +150,24 @@ impl Node {
                 return self.fail(&format!("raft stopped: {reason}"));
             }
             tokio::time::sleep(WATCH).await;
+        }
+    }
+
+    /// Notices when this node is removed. It asks everybody it knows: who led when it was removed may
+    /// lead no more, and only who leads now answers.
+    async fn watch_membership(self) {
+        while !*self.0.shutting_down.borrow() {
+            tokio::time::sleep(MEMBERSHIP_WATCH).await;
+            if self.0.cluster.leadership().borrow().own_term.is_some() {
+                continue;
+            }
+            for member in self.0.cluster.members() {
+                if member.id != self.0.identity.node_id {
+                    let asked = self.0.links.ask_member(&member, READ_INDEX, &()).await;
+                    // What it says is kept where it is heeded; no answer says nothing.
+                    let _ = self.heed_removal(asked);
+                }
+            }
         }
     }
 
@@ -210,6 +240,7 @@ impl Node {
             let _ = handover.await;
         }
         self.0.executor.stop();
+        self.0.readers.stop();
         self.0.cluster.shutdown().await?;
         // openraft's tasks may hold handles on the log a little longer.
         self.0.log.close()?;

@@ -314,6 +314,25 @@ async fn reads_wait_for_the_revision_that_they_ask_for() {
 
 /// Without its log a node would vote again where it has voted.
 #[tokio::test(flavor = "multi_thread")]
+async fn who_is_removed_is_not_ready() {
+    let dir = TempDir::new().unwrap();
+    let nodes = start(&dir, 3).await;
+    let leader = leader(&nodes);
+    let own = leader.status().node_id;
+    let removed = nodes.iter().find(|node| node.status().node_id != own).unwrap();
+    let id = removed.status().node_id;
+    leader.remove(id).await.unwrap();
+    eventually("it is told", || !removed.is_ready()).await;
+    let bucket = BucketName::parse("b").unwrap();
+    assert!(matches!(
+        removed.read(&bucket).await,
+        Err(Error::NoLeader(_) | Error::NotLeader { .. })
+    ));
+    let others = nodes.iter().filter(|node| node.status().node_id != id);
+    assert!(others.into_iter().all(Node::is_ready), "the others are");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn state_without_a_log_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let config = config(&dir, 1, &[free_address()]);

@@ -262,6 +262,13 @@ impl Cluster {
             .collect()
     }
 
+    /// Whether a node is a member, as far as this one knows.
+    #[must_use]
+    pub fn has_member(&self, id: NodeId) -> bool {
+        let membership = Arc::clone(&self.raft.metrics().borrow_watched().membership_config);
+        membership.nodes().any(|(own, _)| *own == id)
+    }
+
     /// A member by its id.
     pub fn member(&self, id: NodeId) -> Result<MemberInfo> {
         let membership = Arc::clone(&self.raft.metrics().borrow_watched().membership_config);

@@ -10,7 +10,7 @@ use super::host::{
     Host, Session, bad_argument, field_name, freeze, function, lua_string, proxy, value_or_error,
 };
 use super::value::{self, raise};
-use super::{json, response};
+use super::{codec, json, log, response};
 use crate::error::{Error, Result};
 use crate::kv::limits::LIST_LIMIT_DEFAULT;
 use crate::kv::{Key, Lifetime, ListRange, Number, Permission, Record, Transaction, operation};
@@ -37,7 +37,9 @@ pub(super) fn table(lua: &Lua, host: &Rc<Host>) -> mlua::Result<Table> {
     kvdb.raw_set("now", function(lua, host, |host, _, ()| host.now())?)?;
     kvdb.raw_set("scope", scope(lua, host)?)?;
     kvdb.raw_set("json", json::table(lua, host)?)?;
+    codec::register(lua, host, &kvdb)?;
     response::register(lua, host, &kvdb, &mark)?;
+    log::register(lua, host, &kvdb, &mark)?;
     let read = function(lua, host, |host, lua, (_, name): (Value, Value)| field(host, lua, &name))?;
     let write = function(lua, host, |host, lua, (_, name, value): (Value, Value, Value)| {
         assign(host, lua, &name, &value)

@@ -10,7 +10,7 @@ use std::rc::Rc;
 
 use mlua::{Lua, VmState};
 
-use super::{Limits, Watch};
+use super::{Cost, Limits, Watch};
 use crate::error::{Error, Result};
 
 /// Interrupts between two looks at the clock while the heap is small.
@@ -32,6 +32,8 @@ pub(super) struct Budget {
     weight: Cell<i64>,
     /// Memory in use when the call began.
     idle_bytes: Cell<usize>,
+    /// The most memory that an interrupt saw.
+    peak_bytes: Cell<usize>,
     /// Nothing runs any more: the script exited, or met a fault.
     stopped: Cell<bool>,
     fault: RefCell<Option<Error>>,
@@ -46,6 +48,7 @@ impl Budget {
             countdown: Cell::new(WATCH_INTERVAL),
             weight: Cell::new(1),
             idle_bytes: Cell::new(0),
+            peak_bytes: Cell::new(0),
             stopped: Cell::new(false),
             fault: RefCell::new(None),
             watch: RefCell::new(None),
@@ -62,9 +65,19 @@ impl Budget {
         self.countdown.set(WATCH_INTERVAL);
         self.weight.set(1);
         self.idle_bytes.set(idle_bytes);
+        self.peak_bytes.set(idle_bytes);
         self.stopped.set(false);
         *self.fault.borrow_mut() = None;
         *self.watch.borrow_mut() = Some(watch);
+    }
+
+    /// What the call has used, where so much memory is in use now.
+    pub(super) fn cost(&self, used_bytes: usize) -> Cost {
+        let peak = self.peak_bytes.get().max(used_bytes);
+        Cost {
+            fuel: self.limits.fuel - self.fuel.get(),
+            memory_bytes: peak.saturating_sub(self.idle_bytes.get()),
+        }
     }
 
     /// Disarms it; the fault that the call met.
@@ -78,7 +91,9 @@ impl Budget {
     /// One interrupt of the VM.
     pub(super) fn tick(&self, lua: &Lua) -> mlua::Result<VmState> {
         self.enter()?;
-        let large = lua.used_memory() > self.idle_bytes.get() + LARGE_HEAP_BYTES;
+        let used = lua.used_memory();
+        self.peak_bytes.set(self.peak_bytes.get().max(used));
+        let large = used > self.idle_bytes.get() + LARGE_HEAP_BYTES;
         let weight = if large { LARGE_HEAP_WEIGHT } else { 1 };
         self.spend(1, weight.max(self.weight.get()))?;
         Ok(VmState::Continue)
@@ -109,6 +124,7 @@ impl Budget {
         match self.fuel.get().checked_sub(fuel) {
             Some(left) => self.fuel.set(left),
             None => {
+                self.fuel.set(0);
                 let max = format!("{} steps", self.limits.fuel);
                 return Err(self.fail(Error::ScriptLimit { limit: "fuel", max }));
             }

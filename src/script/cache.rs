@@ -7,8 +7,8 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use mlua::Function;
-use mlua::chunk::Compiler;
+use mlua::chunk::{ChunkMode, Compiler};
+use mlua::{Function, Lua};
 
 use crate::error::{Error, Result};
 use crate::kv::ScriptName;
@@ -100,6 +100,11 @@ pub(super) fn bounded(bytecode: Vec<u8>) -> Result<Vec<u8>> {
         return Err(Error::TooLarge { limit: "a compiled script", max: BYTECODE_BYTES_MAX as u64 });
     }
     Ok(bytecode)
+}
+
+/// Loads what [`compile`] made, and nothing else: bytecode is trusted by Luau.
+pub(super) fn function(lua: &Lua, name: &ScriptName, bytecode: &[u8]) -> mlua::Result<Function> {
+    lua.load(bytecode).set_name(format!("={name}")).set_mode(ChunkMode::Binary).into_function()
 }
 
 /// Compiles a source. It is always taken as text: hostile bytecode could corrupt memory.

@@ -6,12 +6,12 @@ use std::rc::Rc;
 use mlua::Function;
 
 use super::budget::is_out_of_memory;
-use super::cache::{self, Cache};
-use super::host::Host;
+use super::host::{Host, Session};
+use super::modules;
 use super::sandbox::Sandbox;
-use super::{Call, Limits, Watch, fault};
+use super::{Call, Cost, Limits, Report, Watch, fault};
 use crate::error::{Error, Result};
-use crate::kv::{Answer, Transaction};
+use crate::kv::Transaction;
 use crate::mutant::{self, Mutant};
 
 /// Runs after which a machine is replaced, so that nothing can pile up in one.
@@ -23,7 +23,6 @@ const GARBAGE_BYTES_MAX: usize = 1 << 20;
 pub struct Vm {
     host: Rc<Host>,
     machine: Option<Machine>,
-    cache: Cache,
     #[cfg(test)]
     machines_made: u64,
 }
@@ -41,7 +40,6 @@ impl Vm {
         let mut vm = Vm {
             host: Rc::new(Host::new(limits)),
             machine: None,
-            cache: Cache::default(),
             #[cfg(test)]
             machines_made: 0,
         };
@@ -51,31 +49,26 @@ impl Vm {
 
     /// Runs one call. The transaction comes back with the writes that are to be committed: none where
     /// the script failed, aborted or answered 400 or above without `kvdb.commit()`.
-    pub fn run(
-        &mut self,
-        call: &Call,
-        mut txn: Transaction,
-        watch: Rc<dyn Watch>,
-    ) -> (Transaction, Result<Answer>) {
-        let function = match self.prepare().and_then(|()| self.load(call)) {
-            Ok(function) => function,
-            Err(error) => {
-                txn.discard();
-                return (txn, Err(error));
-            }
-        };
+    pub fn run(&mut self, call: &Call, txn: Transaction, watch: Rc<dyn Watch>) -> Report {
+        if let Err(error) = self.prepare() {
+            return unrun(txn, error);
+        }
         let Some(machine) = &mut self.machine else {
-            txn.discard();
-            return (txn, Err(Error::Internal("no machine".to_owned())));
+            return unrun(txn, Error::Internal("no machine".to_owned()));
+        };
+        let lua = &machine.sandbox.lua;
+        let function = match modules::load(&self.host, lua, &call.name, &call.script) {
+            Ok(function) => function,
+            Err(error) => return unrun(txn, error),
         };
         machine.runs += 1;
-        let (txn, result, spoilt) = machine.run(&self.host, call, &function, txn, watch);
+        let (report, spoilt) = machine.run(&self.host, call, &function, txn, watch);
         drop(function);
         if spoilt || machine.runs >= RUNS_MAX {
-            self.cache.unload();
+            self.host.cache.borrow_mut().unload();
             self.machine = None;
         }
-        (txn, result)
+        report
     }
 
     /// Makes a machine where there is none.
@@ -94,28 +87,6 @@ impl Vm {
         Ok(())
     }
 
-    /// The script as a function of the machine, compiled and loaded at most once.
-    fn load(&mut self, call: &Call) -> Result<Function> {
-        let id = (call.script.sha256, call.name.clone());
-        if let Some(function) = self.cache.function(&id) {
-            return Ok(function);
-        }
-        let failed = |error| fault::script_error(call.name.as_str(), &error);
-        let bytecode = match self.cache.bytecode(&id) {
-            Some(bytecode) => bytecode,
-            None => {
-                let bytecode = cache::compile(&call.script.source).map_err(failed)?;
-                cache::bounded(bytecode)?.into()
-            }
-        };
-        let Some(machine) = &self.machine else {
-            return Err(Error::Internal("no machine".to_owned()));
-        };
-        let function = machine.sandbox.load(call.name.as_str(), &bytecode).map_err(failed)?;
-        self.cache.insert(id, bytecode, function.clone());
-        Ok(function)
-    }
-
     #[cfg(test)]
     pub(super) fn machines_made(&self) -> u64 {
         self.machines_made
@@ -123,13 +94,19 @@ impl Vm {
 
     #[cfg(test)]
     pub(super) fn cached(&self) -> usize {
-        self.cache.len()
+        self.host.cache.borrow().len()
     }
 
     #[cfg(test)]
     pub(super) fn cached_bytes(&self) -> usize {
-        self.cache.bytes()
+        self.host.cache.borrow().bytes()
     }
+}
+
+/// The report of a call that did not begin.
+fn unrun(mut txn: Transaction, error: Error) -> Report {
+    txn.discard();
+    Report { txn, result: Err(error), cost: Cost::default(), log: Vec::new() }
 }
 
 impl Machine {
@@ -141,29 +118,22 @@ impl Machine {
         function: &Function,
         txn: Transaction,
         watch: Rc<dyn Watch>,
-    ) -> (Transaction, Result<Answer>, bool) {
+    ) -> (Report, bool) {
         let lua = &self.sandbox.lua;
         let used = lua.used_memory();
         host.begin(call, txn);
         host.budget.begin(watch, used);
         let ended = self.call(function, used + host.budget.limits().memory_bytes);
+        let cost = host.budget.cost(lua.used_memory());
         let fault = host.budget.end();
         let Some(session) = host.end() else {
             unreachable!("the session of a running call is only taken here");
         };
-        let mut txn = session.txn;
-        let (result, spoilt) = match (fault, ended) {
-            (Some(fault), _) => (Err(fault), true),
-            (None, Err(error)) if !session.response.has_ended() => {
-                if is_out_of_memory(&error) {
-                    (Err(host.budget.memory_error()), true)
-                } else {
-                    (Err(fault::script_error(call.name.as_str(), &error)), false)
-                }
-            }
-            _ => (Ok(session.response.finish()), false),
-        };
-        let result = result.map(|(answer, keep)| {
+        let spoilt = fault.is_some() || ended.as_ref().is_err_and(is_out_of_memory);
+        let result = outcome(host, &session, fault, ended);
+        let Session { mut txn, response, log, .. } = session;
+        let result = result.map(|()| {
+            let (answer, keep) = response.finish();
             if !keep {
                 txn.discard();
             }
@@ -172,19 +142,17 @@ impl Machine {
         if result.is_err() && !mutant::is(Mutant::NoRollback) {
             txn.discard();
         }
-        (txn, result, spoilt | self.tidy(lua).is_err())
+        let report = Report { txn, result, cost, log: log.finish() };
+        (report, spoilt | self.tidy(lua).is_err())
     }
 
     /// Calls with fresh globals under the memory limit.
     fn call(&self, function: &Function, memory_limit: usize) -> mlua::Result<()> {
         let lua = &self.sandbox.lua;
-        function.set_environment(self.sandbox.environment()?)?;
         lua.set_memory_limit(memory_limit)?;
-        let ended = function.call::<()>(());
+        let ended = self.sandbox.environments.call(lua, function);
         lua.set_memory_limit(0)?;
-        // The call's globals must not live as long as the cached function.
-        function.set_environment(lua.globals())?;
-        ended
+        ended.map(drop)
     }
 
     /// Collects garbage where a call left much of it.
@@ -194,5 +162,25 @@ impl Machine {
             self.idle_bytes.set(lua.used_memory());
         }
         Ok(())
+    }
+}
+
+/// What ended the call, where it did not end well.
+fn outcome(
+    host: &Host,
+    session: &Session,
+    fault: Option<Error>,
+    ended: mlua::Result<()>,
+) -> Result<()> {
+    match (fault, ended) {
+        (Some(fault), _) => Err(fault),
+        (None, Err(error)) if !session.response.has_ended() => {
+            if is_out_of_memory(&error) {
+                Err(host.budget.memory_error())
+            } else {
+                Err(fault::script_error(session.modules.names(), &error))
+            }
+        }
+        _ => Ok(()),
     }
 }

@@ -11,18 +11,23 @@ const TRACEBACK: &str = "\nstack traceback:";
 /// The longest message or traceback that is answered, in bytes.
 const TEXT_BYTES_MAX: usize = 4096;
 
-/// An uncaught error of a script.
-pub(super) fn script_error(name: &str, error: &mlua::Error) -> Error {
+/// An uncaught error of a call. `names` are those of its scripts, the called one first: an error is told
+/// as one of the script whose line it names.
+pub(super) fn script_error<'n>(
+    names: impl Iterator<Item = &'n str> + Clone,
+    error: &mlua::Error,
+) -> Error {
     let (text, traceback) = parts(error);
     let traceback = own_lines(&traceback);
     let text = without_address(&text);
-    let message = match position(name, &text) {
-        // Raised without a position: the innermost line of the script is the next best.
-        None => match innermost_line(name, &traceback) {
-            Some(line) => format!("script `{name}` line {line}: {text}"),
-            None => message(name, &text),
+    let positioned = names.clone().find_map(|name| Some((name, position(name, &text)?)));
+    let message = match positioned {
+        Some((name, (line, text))) => format!("script `{name}` line {line}: {text}"),
+        // Raised without a position: the innermost line of a script is the next best.
+        None => match innermost_line(names.clone(), &traceback) {
+            Some((name, line)) => format!("script `{name}` line {line}: {text}"),
+            None => message(names.clone().next().unwrap_or_default(), &text),
         },
-        Some(_) => message(name, &text),
     };
     Error::Script { message: cut(message), traceback: Some(cut(traceback)) }
 }
@@ -39,7 +44,11 @@ pub(super) fn message(name: &str, text: &str) -> String {
 fn position<'t>(name: &str, text: &'t str) -> Option<(&'t str, &'t str)> {
     let rest = text.strip_prefix(name).unwrap_or(text);
     let (line, text) = rest.strip_prefix(':')?.split_once(": ")?;
-    (!line.is_empty() && line.bytes().all(|b| b.is_ascii_digit())).then_some((line, text))
+    is_number(line).then_some((line, text))
+}
+
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
 }
 
 /// What the compiler said: `:LINE: text`.
@@ -53,7 +62,7 @@ pub(super) fn compile_text(error: &mlua::Error) -> String {
 
 /// What a script that catches an error of the host gets to see.
 pub(super) fn caught_text(error: &mlua::Error) -> String {
-    parts(error).0
+    without_address(&parts(error).0)
 }
 
 /// Message and stack.
@@ -70,7 +79,10 @@ fn without_own_position(text: &str) -> &str {
 fn raw_parts(error: &mlua::Error) -> (String, String) {
     match error {
         mlua::Error::CallbackError { traceback, cause } => {
-            (raw_parts(cause).0, traceback.trim_start_matches("stack traceback:").to_owned())
+            let (text, inner) = raw_parts(cause);
+            // What failed within a module knows more of the stack than the `require` around it.
+            let outer = traceback.trim_start_matches("stack traceback:");
+            (text, if inner.is_empty() { outer.to_owned() } else { inner })
         }
         mlua::Error::RuntimeError(text) => match text.rsplit_once(TRACEBACK) {
             Some((text, traceback)) => (text.to_owned(), traceback.to_owned()),
@@ -111,10 +123,15 @@ fn own_lines(traceback: &str) -> String {
     lines.join("\n")
 }
 
-fn innermost_line<'t>(name: &str, traceback: &'t str) -> Option<&'t str> {
-    let rest = traceback.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+fn innermost_line<'n, 't>(
+    names: impl Iterator<Item = &'n str> + Clone,
+    traceback: &'t str,
+) -> Option<(&'n str, &'t str)> {
+    let (name, rest) = traceback.lines().find_map(|line| {
+        names.clone().find_map(|name| Some((name, line.strip_prefix(name)?.strip_prefix(':')?)))
+    })?;
     let (line, _) = rest.split_once(':')?;
-    line.bytes().all(|b| b.is_ascii_digit()).then_some(line)
+    is_number(line).then_some((name, line))
 }
 
 fn cut(mut text: String) -> String {

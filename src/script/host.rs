@@ -9,6 +9,9 @@ use bytes::Bytes;
 use mlua::{FromLuaMulti, Function, IntoLuaMulti, Lua, LuaString, MultiValue, Table, Value};
 
 use super::budget::Budget;
+use super::cache::Cache;
+use super::log::Log;
+use super::modules::Modules;
 use super::random::Random;
 use super::response::Response;
 use super::scope::Scope;
@@ -21,6 +24,7 @@ use crate::kv::{Key, Permission, Transaction};
 pub(super) struct Host {
     pub(super) budget: Budget,
     pub(super) random: Random,
+    pub(super) cache: RefCell<Cache>,
     session: RefCell<Option<Session>>,
 }
 
@@ -29,6 +33,8 @@ pub(super) struct Session {
     pub(super) txn: Transaction,
     pub(super) scope: Scope,
     pub(super) response: Response,
+    pub(super) modules: Modules,
+    pub(super) log: Log,
     pub(super) vars: Arc<BTreeMap<String, String>>,
     pub(super) request: Arc<Request>,
     /// `kvdb.var` and `kvdb.req`, once the script has looked at them.
@@ -38,16 +44,23 @@ pub(super) struct Session {
 
 impl Host {
     pub(super) fn new(limits: Limits) -> Self {
-        Host { budget: Budget::new(limits), random: Random::default(), session: RefCell::new(None) }
+        Host {
+            budget: Budget::new(limits),
+            random: Random::default(),
+            cache: RefCell::default(),
+            session: RefCell::new(None),
+        }
     }
 
     /// Opens the cell for a call.
     pub(super) fn begin(&self, call: &Call, txn: Transaction) {
-        self.random.seed(call.seed);
+        self.random.begin(call.seed);
         *self.session.borrow_mut() = Some(Session {
             txn,
             scope: Scope::new(call.grant.clone()),
             response: Response::default(),
+            modules: Modules::new(call.name.clone()),
+            log: Log::default(),
             vars: Arc::clone(&call.vars),
             request: Arc::clone(&call.request),
             var_table: None,

@@ -11,6 +11,8 @@
 //! - *A limit cannot be caught.* What ends a script is kept outside of Lua (`budget.rs`): once there is
 //!   a fault, every interrupt and every host function fails, and the fault is the result whatever the
 //!   script returned. A machine that met one is thrown away.
+//! - *A module is part of the call.* What `require` reads is of the transaction's state, runs within the
+//!   call's limits, and is forgotten with the call (`modules.rs`).
 //! - *No work goes unmetered.* Luau calls the interrupt in loops, calls and pattern steps. Library
 //!   functions that could run long between two interrupts are wrapped or bounded (`prelude.luau`).
 //! - *Compiling is bounded by the source.* It cannot be interrupted, so nothing is inlined, and
@@ -27,10 +29,13 @@
 mod api;
 mod budget;
 mod cache;
+mod codec;
 mod engine;
 mod fault;
 mod host;
 mod json;
+mod log;
+mod modules;
 mod random;
 mod response;
 mod sandbox;
@@ -46,7 +51,7 @@ use bytes::Bytes;
 
 use crate::error::{Error, Result};
 use crate::kv::limits::SCRIPT_SOURCE_BYTES_MAX;
-use crate::kv::{Grant, Script, ScriptName};
+use crate::kv::{Answer, Grant, Script, ScriptName, Transaction};
 
 pub use engine::Vm;
 
@@ -78,6 +83,36 @@ pub struct Call {
     pub grant: Grant,
     /// Where random numbers begin.
     pub seed: u64,
+}
+
+/// What became of a call.
+pub struct Report {
+    /// The transaction, with the writes that are to be committed.
+    pub txn: Transaction,
+    /// The answer, or what ended the script.
+    pub result: Result<Answer>,
+    /// What the call used.
+    pub cost: Cost,
+    /// The lines of `kvdb.log`, also where the script failed.
+    pub log: Vec<String>,
+}
+
+impl Report {
+    /// Writes the script's lines to the node's log: for whoever ran the call in earnest.
+    pub fn write_log(&self, call: &Call) {
+        for line in &self.log {
+            tracing::info!(script = call.name.as_str(), path = call.request.path, "{line}");
+        }
+    }
+}
+
+/// What one call used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cost {
+    /// As of [`Limits::fuel`].
+    pub fuel: u64,
+    /// The most memory that was seen in use, as of [`Limits::memory_bytes`].
+    pub memory_bytes: usize,
 }
 
 /// What one call may use.

@@ -150,8 +150,7 @@ fn print<'a>(
     for (index, arg) in args.enumerate() {
         if !value::print(lua, arg, body)? {
             body.truncate(before);
-            let expected = "string, number, boolean or nil";
-            return Err(bad_argument(lua, name, index + 1, expected, arg));
+            return Err(bad_argument(lua, name, index + 1, value::PRINTABLE, arg));
         }
         if body.len() > max {
             let max = format!("{max} bytes");

@@ -1,19 +1,20 @@
 //! What exists inside: allow-lists, and a machine that holds nothing else.
 //!
-//! mlua and Luau bring names that a stranger's code must not have (`require` reads files, `loadstring`
+//! mlua and Luau bring names that a stranger's code must not have (their `require` reads files, `loadstring`
 //! compiles, `getfenv` breaks the frozen globals, `newproxy`, `collectgarbage`, `gcinfo`, `print`).
-//! They are not listed, and what is not listed is removed. `buffer`, `vector`, `debug`, `io` and
+//! They are not listed, and what is not listed is removed; then `kvdb` and our own `require` are added. `buffer`, `vector`, `debug`, `io` and
 //! `string.pack` are left out because nothing here needs them. Coroutines are in: interrupts and
 //! memory are the machine's, so they run within the budget of the call.
 
 use std::rc::Rc;
 
 use mlua::chunk::ChunkMode;
-use mlua::{Function, Lua, LuaOptions, StdLib, Table, Value};
+use mlua::{Lua, LuaOptions, StdLib, Table, Value};
 
 use super::budget::is_out_of_memory;
 use super::fault::{PRELUDE, caught_text};
 use super::host::{Host, function, lua_string};
+use super::modules::{self, Environments};
 use super::value::raise;
 use super::{api, cache};
 
@@ -122,9 +123,7 @@ const PATTERN_WORK_MAX: usize = 1 << 26;
 /// A machine with nothing in it but what is listed.
 pub(super) struct Sandbox {
     pub(super) lua: Lua,
-    pub(super) kvdb: Table,
-    /// Of each call's globals: reads fall through to the frozen ones.
-    environment_mt: Table,
+    pub(super) environments: Environments,
 }
 
 impl Sandbox {
@@ -144,34 +143,16 @@ impl Sandbox {
         prelude(&lua, host, kvdb.raw_get("json")?)?;
         retain_listed(&globals)?;
         globals.raw_set("kvdb", &kvdb)?;
-        let environment_mt = lua.create_table()?;
-        environment_mt.raw_set("__index", &globals)?;
-        environment_mt.raw_set("__metatable", false)?;
-        environment_mt.set_readonly(true);
+        let metatable = lua.create_table()?;
+        metatable.raw_set("__index", &globals)?;
+        metatable.raw_set("__metatable", false)?;
+        metatable.set_readonly(true);
+        let environments = Environments { kvdb, metatable };
+        globals.raw_set("require", modules::require(&lua, host, &environments)?)?;
         lua.sandbox(true)?;
         let meter = Rc::clone(host);
         lua.set_interrupt(move |lua| meter.budget.tick(lua));
-        Ok(Sandbox { lua, kvdb, environment_mt })
-    }
-
-    /// The globals of one call.
-    pub(super) fn environment(&self) -> mlua::Result<Table> {
-        let environment = self.lua.create_table_with_capacity(0, 2)?;
-        environment.raw_set("kvdb", &self.kvdb)?;
-        environment.raw_set("_G", &environment)?;
-        environment.set_metatable(Some(self.environment_mt.clone()))?;
-        // The frozen globals behind it cannot change, so Luau may resolve names when it loads.
-        environment.set_safeenv(true);
-        Ok(environment)
-    }
-
-    /// Loads what [`cache::compile`] made, and nothing else: bytecode is trusted by Luau.
-    pub(super) fn load(&self, name: &str, bytecode: &[u8]) -> mlua::Result<Function> {
-        self.lua
-            .load(bytecode)
-            .set_name(format!("={name}"))
-            .set_mode(ChunkMode::Binary)
-            .into_function()
+        Ok(Sandbox { lua, environments })
     }
 }
 
@@ -321,8 +302,8 @@ fn random(host: &Host, lua: &Lua, (low, high): (Value, Value)) -> mlua::Result<V
 /// `math.randomseed`.
 fn randomseed(host: &Host, lua: &Lua, seed: Value) -> mlua::Result<()> {
     match seed {
-        Value::Integer(seed) => host.random.seed(seed.cast_unsigned()),
-        Value::Number(seed) => host.random.seed(seed.to_bits()),
+        Value::Integer(seed) => host.random.reseed(seed.cast_unsigned()),
+        Value::Number(seed) => host.random.reseed(seed.to_bits()),
         _ => return Err(raise(lua, "`math.randomseed` takes a number")),
     }
     Ok(())

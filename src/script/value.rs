@@ -84,6 +84,9 @@ pub(super) fn text(lua: &Lua, value: &Value) -> mlua::Result<Option<LuaString>> 
     }
 }
 
+/// What [`print`] takes.
+pub(super) const PRINTABLE: &str = "string, number, boolean or nil";
+
 /// Appends what `kvdb.print` prints for a value; false for one that has no text.
 pub(super) fn print(lua: &Lua, value: &Value, out: &mut Vec<u8>) -> mlua::Result<bool> {
     match value {

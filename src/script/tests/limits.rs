@@ -284,10 +284,8 @@ impl Watch for Until {
 fn the_watchs_own_error_is_the_result() {
     let mut world = world();
     let source = "kvdb.set('a', 'b') pcall(function() while true do end end) kvdb.exit()";
-    let (txn, result) = {
-        let (call, txn) = (world.call(source), world.transaction());
-        world.vm.run(&call, txn, Rc::new(Until(Cell::new(5))))
-    };
+    let (call, txn) = (world.call(source), world.transaction());
+    let Report { txn, result, .. } = world.vm.run(&call, txn, Rc::new(Until(Cell::new(5))));
     assert_eq!(result, Err(Error::NotLeader { leader: Some(3) }));
     assert!(txn.finish().1.is_empty());
 }
@@ -297,7 +295,7 @@ fn the_watch_is_asked_now_and_then() {
     let mut world = world();
     let watch = Rc::new(Counting::default());
     let (call, txn) = (world.call("for i = 1, 6400 do end"), world.transaction());
-    world.vm.run(&call, txn, watch.clone()).1.unwrap();
+    world.vm.run(&call, txn, watch.clone()).result.unwrap();
     assert!((90..=110).contains(&watch.0.get()), "{}", watch.0.get());
 }
 
@@ -334,7 +332,8 @@ fn damage_ends_the_script_as_such() {
     ] {
         let txn = transaction::read_only(Arc::new(Broken), BUCKET, NOW).unwrap().unwrap();
         let call = world.call(source);
-        let (txn, result) = world.vm.run(&call, txn, Rc::new(Counting::default()));
+        let watch = Rc::new(Counting::default());
+        let Report { txn, result, .. } = world.vm.run(&call, txn, watch);
         assert_eq!(result, Err(error));
         assert!(txn.finish().1.is_empty());
     }
@@ -361,9 +360,9 @@ fn cost_of_a_call() {
         for _ in 0..RUNS {
             let txn = transaction::read_only(view.clone(), BUCKET, NOW).unwrap().unwrap();
             let begun = Instant::now();
-            let (_, result) = world.vm.run(&call, txn, watch.clone());
+            let report = world.vm.run(&call, txn, watch.clone());
             total += begun.elapsed();
-            result.unwrap();
+            report.result.unwrap();
         }
         eprintln!("{name}: {:?}", total / RUNS);
     }

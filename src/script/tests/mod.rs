@@ -3,7 +3,9 @@
 mod api;
 mod examples;
 mod limits;
+mod modules;
 mod sandbox;
+mod text;
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -15,7 +17,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
-use super::{Call, Limits, Request, Vm, Watch};
+use super::{Call, Cost, Limits, Report, Request, Vm, Watch};
 use crate::encoding;
 use crate::error::{Error, Result};
 use crate::kv::keyspace::{self, BucketMeta};
@@ -47,6 +49,8 @@ struct Ran {
     /// Key and new value, `None` where it was deleted.
     writes: Vec<(String, Option<String>)>,
     took: Duration,
+    cost: Cost,
+    log: Vec<String>,
 }
 
 struct Clock(Instant);
@@ -64,6 +68,15 @@ fn limits() -> Limits {
         memory_bytes: 32 << 20,
         output_bytes: 1 << 20,
         value_bytes: 1 << 20,
+    }
+}
+
+fn script(source: &str) -> Script {
+    Script {
+        version: 3,
+        sha256: Sha256::digest(source.as_bytes()).into(),
+        mode: Default::default(),
+        source: source.to_owned(),
     }
 }
 
@@ -101,6 +114,14 @@ impl World {
         self
     }
 
+    /// Uploads a script that others may require.
+    fn script(mut self, name: &str, source: &str) -> Self {
+        let row = Row::script(&ScriptName::parse(name).unwrap());
+        let script = encoding::encode(&script(source)).unwrap();
+        self.store.put(row.encode(BUCKET), script.into());
+        self
+    }
+
     fn var(mut self, name: &str, value: &str) -> Self {
         self.vars.insert(name.to_owned(), value.to_owned());
         self
@@ -109,12 +130,7 @@ impl World {
     fn call(&self, source: &str) -> Call {
         Call {
             name: ScriptName::parse("test").unwrap(),
-            script: Script {
-                version: 3,
-                sha256: Sha256::digest(source.as_bytes()).into(),
-                source: source.to_owned(),
-                mode: Default::default(),
-            },
+            script: script(source),
             vars: Arc::new(self.vars.clone()),
             request: Arc::new(self.request.clone()),
             grant: self.grant.clone(),
@@ -131,7 +147,7 @@ impl World {
         let txn = self.transaction();
         let begun = Instant::now();
         let watch = Rc::new(Clock(begun + Duration::from_millis(self.millis)));
-        let (txn, result) = self.vm.run(&call, txn, watch);
+        let Report { txn, result, cost, log } = self.vm.run(&call, txn, watch);
         let took = begun.elapsed();
         let writes = txn.finish().1;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -144,7 +160,7 @@ impl World {
                 (text(&write.row.name), value)
             })
             .collect();
-        Ran { result, writes, took }
+        Ran { result, writes, took, cost, log }
     }
 
     /// What it printed; fails where it failed.
