@@ -121,7 +121,8 @@ impl Target {
             | Target::Member(_)
             | Target::Promote(_)
             | Target::Leader
-            | Target::Snapshot => None,
+            | Target::Snapshot
+            | Target::OpenApi => None,
         }
     }
 

@@ -213,7 +213,8 @@ pub(super) const PARAMETERS: &[Parameter] = &[
 // --- What can go wrong
 
 /// Any request.
-const ANY: &[ErrorCode] = &[Invalid, PathNotFound, MethodNotAllowed, Overloaded, Internal];
+const ANY: &[ErrorCode] =
+    &[Invalid, PathNotFound, MethodNotAllowed, RateLimited, Overloaded, Internal];
 /// In a bucket.
 const BUCKET: &[ErrorCode] = &[BucketNotFound, Unauthorized, Forbidden, Corrupt, NoLeader];
 /// Whatever is written.
@@ -324,7 +325,7 @@ const LIST_KEYS: Call = Call {
             ("text/event-stream", "Events"),
         ],
     )],
-    errors: &[ANY, BUCKET, &[Format, TooLarge, Behind]],
+    errors: &[ANY, BUCKET, &[Format, Behind]],
 };
 const DELETE_BUCKET: Call = Call {
     method: Method::Delete,
