@@ -28,6 +28,7 @@ pub mod scenario;
 pub mod session;
 pub mod sources;
 pub mod status;
+pub mod transcript;
 pub mod wait;
 pub mod wire;
 pub mod workload;

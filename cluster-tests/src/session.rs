@@ -10,15 +10,17 @@
 //! < etag: "{+1}"                     a header: exact, * for any, - for none, ~part for a part of it
 //! : 1                                the whole body, lines joined by a newline
 //! ~ part                             a part of the body
+//! $ name field                       {name} is from here on that field of the JSON, or else the body
+//! ? 5                                asked again until all this holds, for at most 5 seconds
 //! ```
 //!
 //! `\n`, `\t` and `\\` in bodies are what they are in Rust. `{bucket}` is the session's bucket and `{today}` the
 //! date in UTC; `{+N}` is N above the revision that the bucket was created with; `{x*N}` is N times the
 //! letter x. A 307 is followed, as `curl -L` does.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::http::{Http, Reply};
+use crate::http::{Call, Http, Reply};
 
 /// A session.
 #[derive(Debug, Default)]
@@ -41,7 +43,12 @@ pub struct Step {
     want_headers: Vec<(String, String)>,
     want_body: Vec<String>,
     want_parts: Vec<String>,
+    keep: Vec<(String, String)>,
+    patience: Duration,
 }
+
+/// Pause before a step is asked again.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Where a session runs.
 #[derive(Clone, Debug)]
@@ -93,28 +100,24 @@ impl Session {
     /// Runs it, and goes on after a failure.
     pub async fn run(&self, http: &Http, place: &Place) -> Report {
         let mut report = Report::default();
+        let mut words = Words { place, kept: Vec::new() };
         for step in &self.steps {
-            let mut call = http.call(&step.method, step.url(place)).follow();
-            for (name, value) in &step.headers {
-                call = call.header(name, &place.expand(value));
-            }
-            if !step.body.is_empty() {
-                call = call.body(unescape(&place.expand(&step.body.join("\n"))));
-            }
-            match call.send().await {
-                Ok(reply) => {
-                    let found = step.check(&reply, place);
-                    let at = format!("line {}: {} {}", step.line, step.method, step.path);
-                    let found = found.into_iter().map(|failure| format!("{at}: {failure}"));
-                    report.failures.extend(found);
-                    report.replies.push((step.line, reply));
-                }
-                Err(failure) => {
-                    report.failures.push(format!("line {}: {}", step.line, failure.reason));
-                }
+            let (reply, failures) = step.run(http, &words).await;
+            let at = format!("line {}: {} {}", step.line, step.method, step.path);
+            let found = failures.into_iter().map(|failure| format!("{at}: {failure}"));
+            report.failures.extend(found);
+            if let Some(reply) = reply {
+                words.keep(&step.keep, &reply);
+                report.replies.push((step.line, reply));
             }
         }
         report
+    }
+
+    /// The owner's key in its policy.
+    #[must_use]
+    pub fn secret(&self) -> Option<&str> {
+        self.policy.split('&').find_map(|field| field.strip_prefix("secret_key="))
     }
 }
 
@@ -131,33 +134,67 @@ impl Step {
             "<" => self.want_headers.push(header()?),
             ":" => self.want_body.push(rest.to_owned()),
             "~" => self.want_parts.push(rest.to_owned()),
+            "$" => {
+                let (name, field) = rest.split_once(' ').unwrap_or((rest, ""));
+                self.keep.push((name.to_owned(), field.to_owned()));
+            }
+            "?" => {
+                let seconds = rest.parse().map_err(|_| "`?` needs a number of seconds")?;
+                self.patience = Duration::from_secs(seconds);
+            }
             _ => return Err(format!("no meaning for `{mark}`")),
         }
         Ok(())
     }
 
-    fn url(&self, place: &Place) -> String {
-        format!("{}{}", place.url, place.expand(&self.path))
+    /// Asks until all holds, or its time is over: the last answer, and what differs in it.
+    async fn run(&self, http: &Http, words: &Words<'_>) -> (Option<Reply>, Vec<String>) {
+        let end = Instant::now() + self.patience;
+        loop {
+            let (reply, failures) = match self.call(http, words).send().await {
+                Ok(reply) => {
+                    let failures = self.check(&reply, words);
+                    (Some(reply), failures)
+                }
+                Err(failure) => (None, vec![failure.reason]),
+            };
+            if failures.is_empty() || Instant::now() >= end {
+                return (reply, failures);
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
     }
 
-    fn check(&self, reply: &Reply, place: &Place) -> Vec<String> {
+    fn call(&self, http: &Http, words: &Words) -> Call {
+        let url = format!("{}{}", words.place.url, words.expand(&self.path));
+        let mut call = http.call(&self.method, url).follow();
+        for (name, value) in &self.headers {
+            call = call.header(name, &words.expand(value));
+        }
+        if self.body.is_empty() {
+            return call;
+        }
+        call.body(unescape(&words.expand(&self.body.join("\n"))))
+    }
+
+    fn check(&self, reply: &Reply, words: &Words) -> Vec<String> {
         let mut failures = Vec::new();
         if !status_fits(&self.status, reply.status) {
             failures.push(format!("expected status {}, got {reply}", self.status));
         }
         for (name, want) in &self.want_headers {
             let got = reply.header(name);
-            if !header_fits(&place.expand(want), got) {
-                failures.push(format!("expected {name}: {}, got {got:?}", place.expand(want)));
+            if !header_fits(&words.expand(want), got) {
+                failures.push(format!("expected {name}: {}, got {got:?}", words.expand(want)));
             }
         }
         let body = reply.text();
-        let want = unescape(&place.expand(&self.want_body.join("\n")));
+        let want = unescape(&words.expand(&self.want_body.join("\n")));
         if !self.want_body.is_empty() && want != body {
             failures.push(format!("expected the body {want:?}, got {body:?}"));
         }
         for part in &self.want_parts {
-            if !body.contains(&unescape(&place.expand(part))) {
+            if !body.contains(&unescape(&words.expand(part))) {
                 failures.push(format!("expected {part:?} in the body, got {body:?}"));
             }
         }
@@ -189,6 +226,34 @@ impl Place {
         let text = text.replace("{bucket}", &self.bucket).replace("{today}", &today());
         let text = expand_number(&text, "{+", |n| (self.base_revision + n).to_string());
         expand_number(&text, "{x*", |n| "x".repeat(usize::try_from(n).unwrap_or(0)))
+    }
+}
+
+/// What words in braces stand for: those of the place, and what earlier answers said.
+struct Words<'a> {
+    place: &'a Place,
+    kept: Vec<(String, String)>,
+}
+
+impl Words<'_> {
+    fn expand(&self, text: &str) -> String {
+        let text = self.place.expand(text);
+        self.kept.iter().fold(text, |text, (word, value)| text.replace(word, value))
+    }
+
+    /// Keeps parts of an answer: a field of its JSON, or all of it.
+    fn keep(&mut self, wanted: &[(String, String)], reply: &Reply) {
+        for (name, field) in wanted {
+            let json = serde_json::from_slice::<serde_json::Value>(&reply.body).unwrap_or_default();
+            let value = match json.get(field) {
+                Some(serde_json::Value::String(text)) => text.clone(),
+                Some(value) => value.to_string(),
+                None => reply.text().trim_end().to_owned(),
+            };
+            let word = format!("{{{name}}}");
+            self.kept.retain(|(known, _)| *known != word);
+            self.kept.push((word, value));
+        }
     }
 }
 
@@ -269,11 +334,29 @@ mod tests {
     #[test]
     fn parses() {
         let session = Session::parse("# c\n@ secret_key=s\n\nPUT /a\n| x\n| y\n= 200\n").unwrap();
-        assert_eq!(session.policy, "secret_key=s");
+        assert_eq!((session.policy.as_str(), session.secret()), ("secret_key=s", Some("s")));
         assert_eq!(session.steps[0].body, ["x", "y"]);
         assert!(Session::parse("= 200").unwrap_err().contains("line 1"));
         assert!(Session::parse("GET /a").unwrap_err().contains("no status"));
         assert!(Session::parse("GET /a\n! x").unwrap_err().contains("no meaning"));
+    }
+
+    #[test]
+    fn keeps_what_answers_say() {
+        let place = Place { url: String::new(), bucket: "b".into(), base_revision: 7 };
+        let mut words = Words { place: &place, kept: Vec::new() };
+        let reply = |body: &str| Reply {
+            status: 200,
+            headers: reqwest::header::HeaderMap::new(),
+            body: body.into(),
+            hops: 0,
+        };
+        let keep = |name: &str, field: &str| [(name.to_owned(), field.to_owned())];
+        words.keep(&keep("token", ""), &reply("abc\n"));
+        words.keep(&keep("job", "id"), &reply(r#"{"id":7}"#));
+        assert_eq!(words.expand("/{bucket}/{token}/{job}/{other}"), "/b/abc/7/{other}");
+        words.keep(&keep("job", "id"), &reply(r#"{"id":"x"}"#));
+        assert_eq!(words.expand("{job}"), "x");
     }
 
     #[test]

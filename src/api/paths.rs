@@ -16,6 +16,8 @@ pub const DIGEST: &str = "/-/digest";
 pub const MEMBERS: &str = "/-/cluster/members";
 /// Where leadership is handed over.
 pub const LEADER: &str = "/-/cluster/leader";
+/// The description of the whole API.
+pub const OPENAPI: &str = "/-/openapi.json";
 /// Where the node is told to take a snapshot.
 pub const SNAPSHOT: &str = "/-/cluster/snapshot";
 /// What begins the rest of a path that names a script.

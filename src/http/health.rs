@@ -1,10 +1,11 @@
-//! `/livez`, `/readyz` and `/metrics`: for those who watch.
+//! `/livez`, `/readyz` and `/metrics`, for those who watch; and what describes the API.
 
 use axum::response::Response;
 use http::{HeaderValue, StatusCode};
 
 use super::Edge;
-use super::answer::{TEXT, respond, text};
+use super::answer::{JSON, TEXT, respond, text};
+use crate::api::openapi;
 use crate::metrics::{self, Standing};
 
 /// Prometheus' text format.
@@ -43,4 +44,9 @@ pub(super) fn render(edge: &Edge) -> Response {
         log_syncs,
     });
     respond(StatusCode::OK, PROMETHEUS, metrics::render().into())
+}
+
+/// The API as OpenAPI.
+pub(super) fn describe() -> Response {
+    respond(StatusCode::OK, JSON, openapi::document().into())
 }

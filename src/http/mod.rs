@@ -297,6 +297,7 @@ async fn dispatch_own(edge: &Edge, call: &Call, payload: &mut Payload, target: &
         Target::Livez if reads => Ok(health::live()),
         Target::Readyz if reads => Ok(health::ready(edge)),
         Target::Metrics if reads => Ok(health::render(edge)),
+        Target::OpenApi if reads => Ok(health::describe()),
         Target::Cluster if reads => cluster::status(edge),
         Target::Digest if reads => cluster::digest(edge, call).await,
         Target::Snapshot if call.method == Method::POST => cluster::snapshot(edge, call).await,

@@ -24,6 +24,7 @@ pub(super) enum Target {
     Promote(u64),
     Leader,
     Snapshot,
+    OpenApi,
     Bucket(BucketName),
     Keys(BucketName),
     Tokens(BucketName),
@@ -66,6 +67,7 @@ impl Target {
             paths::MEMBERS => return Ok(Target::Members),
             paths::LEADER => return Ok(Target::Leader),
             paths::SNAPSHOT => return Ok(Target::Snapshot),
+            paths::OPENAPI => return Ok(Target::OpenApi),
             _ => {}
         }
         let member = path.strip_prefix(paths::MEMBERS).and_then(|rest| rest.strip_prefix('/'));
@@ -119,7 +121,8 @@ impl Target {
             | Target::Member(_)
             | Target::Promote(_)
             | Target::Leader
-            | Target::Snapshot => None,
+            | Target::Snapshot
+            | Target::OpenApi => None,
         }
     }
 
@@ -129,7 +132,7 @@ impl Target {
             Target::Root | Target::Members | Target::Promote(_) => "POST, OPTIONS",
             Target::Leader | Target::Snapshot => "POST, OPTIONS",
             Target::Livez | Target::Readyz | Target::Metrics => "GET, HEAD, OPTIONS",
-            Target::Cluster | Target::Digest => "GET, HEAD, OPTIONS",
+            Target::Cluster | Target::Digest | Target::OpenApi => "GET, HEAD, OPTIONS",
             Target::Bucket(_) => "GET, HEAD, POST, PATCH, OPTIONS",
             Target::Keys(_) => "GET, HEAD, DELETE, OPTIONS",
             Target::Scripts(_) | Target::Tokens(_) => "GET, HEAD, POST, OPTIONS",
@@ -151,6 +154,7 @@ impl Target {
             Target::Members | Target::Member(_) | Target::Promote(_) => "members",
             Target::Leader => "leader",
             Target::Snapshot => "snapshot",
+            Target::OpenApi => "openapi",
             Target::Keys(_) => "list",
             Target::Key(..) => "key",
             Target::Scripts(_) => "scripts",
@@ -243,6 +247,7 @@ mod tests {
             ("/-/cluster/members/3/promote", Target::Promote(3)),
             ("/-/cluster/leader", Target::Leader),
             ("/-/cluster/snapshot", Target::Snapshot),
+            ("/-/openapi.json", Target::OpenApi),
         ] {
             assert_eq!(Target::parse(path).unwrap(), expected, "{path}");
         }
@@ -277,6 +282,71 @@ mod tests {
         }
         let long = format!("/b/{}", "x".repeat(1025));
         assert!(matches!(Target::parse(&long), Err(Error::TooLarge { .. })));
+    }
+
+    /// Each target's path in the description of the API; a target without one does not compile.
+    macro_rules! templates {
+        ($($target:pat => $path:literal,)*) => {
+            const TEMPLATES: &[&str] = &[$($path),*];
+            fn template(target: &Target) -> &'static str {
+                match target {
+                    $($target => $path,)*
+                }
+            }
+        };
+    }
+
+    templates! {
+        Target::Root => "/",
+        Target::Livez => "/livez",
+        Target::Readyz => "/readyz",
+        Target::Metrics => "/metrics",
+        Target::Cluster => "/-/cluster",
+        Target::Digest => "/-/digest",
+        Target::Members => "/-/cluster/members",
+        Target::Member(_) => "/-/cluster/members/{node}",
+        Target::Promote(_) => "/-/cluster/members/{node}/promote",
+        Target::Leader => "/-/cluster/leader",
+        Target::Snapshot => "/-/cluster/snapshot",
+        Target::OpenApi => "/-/openapi.json",
+        Target::Bucket(_) => "/{bucket}",
+        Target::Keys(_) => "/{bucket}/",
+        Target::Tokens(_) => "/{bucket}/tokens/",
+        Target::Token(..) => "/{bucket}/tokens/{token}",
+        Target::Key(..) => "/{bucket}/{key}",
+        Target::Scripts(_) => "/{bucket}/scripts/",
+        Target::Script(..) => "/{bucket}/scripts/{script}",
+    }
+
+    /// A path with something in each place.
+    fn filled(template: &str) -> String {
+        let names = ["{bucket}", "{key}", "{script}", "{token}"];
+        let filled = names.iter().fold(template.to_owned(), |path, name| path.replace(name, "x"));
+        filled.replace("{node}", "3")
+    }
+
+    /// What is served is described, and what is described is served.
+    #[test]
+    fn the_description_has_each_target_with_its_methods() {
+        let document: serde_json::Value =
+            serde_json::from_str(crate::api::openapi::document()).unwrap();
+        let described = document["paths"].as_object().unwrap();
+        let paths: Vec<_> = described.keys().map(String::as_str).collect();
+        for path in TEMPLATES {
+            assert!(paths.contains(path), "{path} is not described");
+        }
+        for (path, calls) in described {
+            let target = Target::parse(&filled(path)).unwrap_or_else(|e| panic!("{path}: {e}"));
+            assert_eq!(template(&target), path);
+            let served: std::collections::BTreeSet<_> = target
+                .allow()
+                .split(", ")
+                .filter(|method| !["HEAD", "OPTIONS"].contains(method))
+                .map(str::to_ascii_lowercase)
+                .collect();
+            let methods = calls.as_object().unwrap().keys().cloned().collect();
+            assert_eq!(served, methods, "{path}");
+        }
     }
 
     proptest! {

@@ -99,3 +99,15 @@ fn counter() {
         "400\ncontent-type: text/plain\n> error incrementing: not a number: a counter is an int64 or float64 as text\\n",
     );
 }
+
+/// What each of them answers is tested on a cluster: `cluster-tests/tests/examples`.
+#[test]
+fn every_example_compiles() {
+    let examples = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/examples");
+    for entry in std::fs::read_dir(examples).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+        let source = std::fs::read_to_string(&path).unwrap();
+        crate::script::check(&crate::kv::ScriptName::parse(&name).unwrap(), &source).unwrap();
+    }
+}
