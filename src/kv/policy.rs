@@ -116,12 +116,12 @@ impl PolicyPatch {
     /// Changes the policy of a bucket for its owner.
     pub fn change(&self, policy: &Policy) -> Result<Policy> {
         let mut policy = policy.clone();
+        if policy.secret_key.is_none() {
+            // Everybody is its owner: a stranger could claim a public bucket, or lock others out of it.
+            let text = "a bucket that was made without a secret key cannot be changed";
+            return Err(Error::Forbidden(text.to_owned()));
+        }
         if let Some(secret_key) = self.secret_key.as_deref() {
-            if policy.secret_key.is_none() {
-                // Or a stranger could claim a public bucket.
-                let text = "a bucket that was made without a secret key cannot be given one";
-                return Err(Error::Forbidden(text.to_owned()));
-            }
             if secret_key.is_empty() {
                 return Err(Error::invalid("the secret key cannot be taken away, only changed"));
             }
