@@ -1,7 +1,5 @@
 //! A watch from a time that a node has no history of any more.
 
-#![expect(clippy::unwrap_used, reason = "a test that meets a surprise panics")]
-
 use std::time::{Duration, Instant};
 
 use cluster_tests::launch::Launch;
