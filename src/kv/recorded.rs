@@ -18,6 +18,7 @@ use super::policy::Credential;
 use super::transaction::Transaction;
 use crate::encoding;
 use crate::error::{Error, Result};
+use crate::mutant::{self, Mutant};
 
 /// A call that is to happen once.
 #[derive(Clone, PartialEq, Eq)]
@@ -73,7 +74,7 @@ struct Recorded {
 pub fn find(txn: &mut Transaction, once: &Once) -> Result<Option<Answer>> {
     let Some(bytes) = txn.row(&once.row())? else { return Ok(None) };
     let Recorded { digest, expires_at, answer } = encoding::decode("recorded answer", &bytes)?;
-    if !txn.is_alive(Some(expires_at)) {
+    if !txn.is_alive(Some(expires_at)) || mutant::strikes(Mutant::RecordForgotten, 20) {
         return Ok(None);
     }
     if digest != once.digest {

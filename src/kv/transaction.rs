@@ -220,7 +220,8 @@ impl Transaction {
     /// Whether something that dies at this time is alive.
     pub fn is_alive(&mut self, expires_at: Option<u64>) -> bool {
         let Some(expires_at) = expires_at else { return true };
-        let dead = expires_at <= self.now;
+        let late = if mutant::is(Mutant::DiesLate) { 1500 } else { 0 };
+        let dead = expires_at.saturating_add(late) <= self.now;
         self.lapsed |= dead && expires_at > self.overlay.now();
         !dead
     }

@@ -114,6 +114,7 @@ impl Node {
         tokio::spawn(node.clone().watch_raft());
         tokio::spawn(node.clone().watch_membership());
         tokio::spawn(node.clone().sweep());
+        tokio::spawn(node.clone().reclaim());
         tokio::spawn(clock::keep_comparing(node.clone()));
         tokio::spawn(node.clone().enter(config.join().to_vec()));
         Ok(node)

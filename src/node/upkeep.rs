@@ -15,6 +15,8 @@ use crate::kv::{BucketId, View, store};
 
 /// Between two looks for what is over.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
+/// Between two looks for buckets that are gone.
+const RECLAIM_EVERY: Duration = Duration::from_secs(2);
 /// Buckets looked at each time; the next look goes on behind them.
 const LOOK_BUCKETS_MAX: usize = 10_000;
 /// Sweeps of one bucket at each look: others wait.
@@ -63,6 +65,17 @@ impl Node {
                 }
                 Ok(Err(error)) => self.heed(&error),
                 Err(error) => tracing::error!(%error, "a sweep failed"),
+            }
+        }
+    }
+
+    /// Gives the space of deleted buckets back, on every node by itself, as long as this one runs.
+    pub(super) async fn reclaim(self) {
+        while !*self.0.shutting_down.borrow() {
+            let state = self.0.state.clone();
+            let reclaimed = tokio::task::spawn_blocking(move || state.reclaim()).await;
+            if !matches!(reclaimed, Ok(true)) {
+                tokio::time::sleep(RECLAIM_EVERY).await;
             }
         }
     }
