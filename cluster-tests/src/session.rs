@@ -10,7 +10,8 @@
 //! < etag: "{+1}"                     a header: exact, * for any, - for none, ~part for a part of it
 //! : 1                                the whole body, lines joined by a newline
 //! ~ part                             a part of the body
-//! $ name field                       {name} is from here on that field of the JSON, or else the body
+//! $ name field                       {name} is from here on that field of the JSON (a name, or a pointer as
+//!                                    /0/id), else that header, or without a field the whole body
 //! ? 5                                asked again until all this holds, for at most 5 seconds
 //! ```
 //!
@@ -68,6 +69,8 @@ pub struct Report {
     pub replies: Vec<(usize, Reply)>,
     /// What differs from what must come back.
     pub failures: Vec<String>,
+    /// The words that `$` made, in braces, and what they stand for.
+    pub kept: Vec<(String, String)>,
 }
 
 impl Session {
@@ -107,10 +110,13 @@ impl Session {
             let found = failures.into_iter().map(|failure| format!("{at}: {failure}"));
             report.failures.extend(found);
             if let Some(reply) = reply {
-                words.keep(&step.keep, &reply);
+                let kept =
+                    step.keep.iter().map(|(name, field)| (name.clone(), part(&reply, field)));
+                words.keep(kept);
                 report.replies.push((step.line, reply));
             }
         }
+        report.kept = words.kept;
         report
     }
 
@@ -241,19 +247,25 @@ impl Words<'_> {
         self.kept.iter().fold(text, |text, (word, value)| text.replace(word, value))
     }
 
-    /// Keeps parts of an answer: a field of its JSON, or all of it.
-    fn keep(&mut self, wanted: &[(String, String)], reply: &Reply) {
-        for (name, field) in wanted {
-            let json = serde_json::from_slice::<serde_json::Value>(&reply.body).unwrap_or_default();
-            let value = match json.get(field) {
-                Some(serde_json::Value::String(text)) => text.clone(),
-                Some(value) => value.to_string(),
-                None => reply.text().trim_end().to_owned(),
-            };
+    /// Keeps parts of an answer under their names.
+    fn keep(&mut self, parts: impl Iterator<Item = (String, String)>) {
+        for (name, value) in parts {
             let word = format!("{{{name}}}");
             self.kept.retain(|(known, _)| *known != word);
             self.kept.push((word, value));
         }
+    }
+}
+
+/// A part of an answer: a field of its JSON, a header, or else all of it.
+fn part(reply: &Reply, field: &str) -> String {
+    let json = serde_json::from_slice::<serde_json::Value>(&reply.body).unwrap_or_default();
+    let found = if field.starts_with('/') { json.pointer(field) } else { json.get(field) };
+    match (found, reply.header(field)) {
+        (Some(serde_json::Value::String(text)), _) => text.clone(),
+        (Some(value), _) => value.to_string(),
+        (None, Some(header)) => header.to_owned(),
+        (None, None) => reply.text().trim_end().to_owned(),
     }
 }
 
@@ -345,18 +357,24 @@ mod tests {
     fn keeps_what_answers_say() {
         let place = Place { url: String::new(), bucket: "b".into(), base_revision: 7 };
         let mut words = Words { place: &place, kept: Vec::new() };
-        let reply = |body: &str| Reply {
-            status: 200,
-            headers: reqwest::header::HeaderMap::new(),
-            body: body.into(),
-            hops: 0,
+        let reply = |body: &str| {
+            let mut headers = reqwest::header::HeaderMap::new();
+            headers.insert("x-kvdb-cursor", "c+".parse().unwrap());
+            Reply { status: 200, headers, body: body.into(), hops: 0 }
         };
-        let keep = |name: &str, field: &str| [(name.to_owned(), field.to_owned())];
-        words.keep(&keep("token", ""), &reply("abc\n"));
-        words.keep(&keep("job", "id"), &reply(r#"{"id":7}"#));
-        assert_eq!(words.expand("/{bucket}/{token}/{job}/{other}"), "/b/abc/7/{other}");
-        words.keep(&keep("job", "id"), &reply(r#"{"id":"x"}"#));
-        assert_eq!(words.expand("{job}"), "x");
+        let parts = [
+            ("token", "", "abc\n"),
+            ("job", "id", r#"{"id":7}"#),
+            ("first", "/0/id", r#"[{"id":"x"}]"#),
+            ("cursor", "x-kvdb-cursor", "a\n"),
+        ];
+        words.keep(
+            parts.iter().map(|(name, field, body)| ((*name).to_owned(), part(&reply(body), field))),
+        );
+        let expanded = words.expand("/{bucket}/{token}/{job}/{first}/{cursor}/{other}");
+        assert_eq!(expanded, "/b/abc/7/x/c+/{other}");
+        words.keep(std::iter::once(("job".to_owned(), "y".to_owned())));
+        assert_eq!(words.expand("{job}"), "y");
     }
 
     #[test]

@@ -36,7 +36,9 @@ pub(super) async fn create(edge: &Edge, call: &Call, payload: &mut Payload) -> O
             None => edge.node.random_bucket_name(),
         };
         let mut policy = patch(&fields)?;
-        policy.default_ttl = policy.default_ttl.or(Some(edge.default_ttl));
+        if fields.number("default_ttl")?.is_none() {
+            policy.default_ttl = Some(edge.default_ttl);
+        }
         let once = creation_once(call, &body)?;
         let answer = edge.node.create_bucket(name, policy, once).await?;
         created(call, answer).map_err(|error| Error::Unknown(error.to_string()).into())
@@ -141,9 +143,9 @@ fn patch(fields: &Fields) -> Result<PolicyPatch> {
         signing_key: text("signing_key"),
         keep_signing_key: fields.flag("keep_signing_key"),
         drop_previous_signing_key: previous.is_some(),
-        default_ttl: fields.number("default_ttl")?,
-        max_keys: fields.number("max_keys")?,
-        max_bytes: fields.number("max_bytes")?,
+        default_ttl: fields.limit("default_ttl")?,
+        max_keys: fields.limit("max_keys")?,
+        max_bytes: fields.limit("max_bytes")?,
         email: text("email"),
     })
 }

@@ -62,6 +62,12 @@ impl Fields {
         let bad = |_| Error::invalid(format!("`{name}` is a whole number, 0 or more"));
         text.map(|text| text.parse().map_err(bad)).transpose()
     }
+
+    /// A field's number; 0, which takes a limit away, where it is empty.
+    pub(super) fn limit(&self, name: &str) -> Result<Option<u64>> {
+        let emptied = self.text(name).filter(|text| text.is_empty()).map(|_| 0);
+        Ok(self.number(name)?.or(emptied))
+    }
 }
 
 /// Refuses what is no form. Read as one it would name no field, and make a bucket without its keys:
@@ -126,7 +132,8 @@ mod tests {
         assert_eq!((form.text("a"), form.number("n").unwrap()), (Some("x y"), Some(7)));
         assert!(form.flag("f") && !form.flag("e") && !form.flag("absent"));
         assert_eq!((form.number("e").unwrap(), form.number("absent").unwrap()), (None, None));
-        assert!(form.number("a").is_err());
+        assert_eq!((form.limit("e").unwrap(), form.limit("absent").unwrap()), (Some(0), None));
+        assert!(form.number("a").is_err() && form.limit("a").is_err());
         let words = parsed("application/json", r#"{"permissions":["read","write"]}"#).unwrap();
         assert_eq!(words.text("permissions"), Some("read,write"));
     }

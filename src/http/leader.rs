@@ -102,7 +102,7 @@ where
         let result: Outcome = match (edge.node.leadership(), &route) {
             (Leadership::Own, _) => run(payload.read(limit.0, limit.1).await?).await,
             (Leadership::Other(leader), Route::Script(bucket)) if redirects(edge, call) => {
-                redirect(edge, call, payload, bucket, &leader).await.map_err(Failure::from)
+                redirect(edge, call, payload, bucket, &leader).await
             }
             (Leadership::Other(_), Route::Script(bucket)) if call.principal.get().is_some() => {
                 // The ticket is spent here: the leader takes another in its place.
@@ -111,7 +111,7 @@ where
                     Ok(ticket) => {
                         forward(edge, call, Some(&ticket), body).await.map_err(Failure::from)
                     }
-                    Err(error) => Err(error.into()),
+                    Err(failure) => Err(failure),
                 }
             }
             (Leadership::Other(_), _) => {
@@ -200,7 +200,11 @@ pub(super) fn redeem(edge: &Edge, call: &Call) -> Result<()> {
     Ok(())
 }
 
-async fn ticket(edge: &Edge, call: &Call, bucket: &BucketName) -> Result<Ticket> {
+async fn ticket(
+    edge: &Edge,
+    call: &Call,
+    bucket: &BucketName,
+) -> std::result::Result<Ticket, Failure> {
     let hops = call.ticket.as_ref().map_or(0, |ticket| ticket.hops);
     check_hops(hops)?;
     let (method, path_and_query) = (call.method.as_str(), call.path_and_query());
@@ -222,14 +226,14 @@ async fn redirect(
     payload: &mut Payload,
     bucket: &BucketName,
     leader: &Member,
-) -> Result<Response> {
+) -> Outcome {
     let ticket = match call.needs_ticket() {
         true => Some(ticket(edge, call, bucket).await?),
         false => None,
     };
     // A ticket of one node is worth nothing at another.
     if edge.node.leadership() != Leadership::Other(leader.clone()) {
-        return Err(Error::NotLeader { leader: None });
+        return Err(Error::NotLeader { leader: None }.into());
     }
     payload.drain().await;
     metrics::count_redirect();

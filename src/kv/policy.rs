@@ -498,6 +498,16 @@ mod tests {
     }
 
     #[test]
+    fn a_bucket_without_a_secret_key_cannot_be_changed() {
+        let patch = PolicyPatch { read_key: Some("x".to_owned()), ..PolicyPatch::default() };
+        assert!(patch.change(&policy(true, false, false)).is_ok());
+        for write in [false, true] {
+            let refused = patch.change(&policy(false, write, true));
+            assert!(matches!(refused, Err(Error::Forbidden(_))), "{refused:?}");
+        }
+    }
+
+    #[test]
     fn checks_name_what_is_missing() {
         let grant = Grant {
             owner: false,

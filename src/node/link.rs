@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Forwarded;
 use crate::encoding;
-use crate::error::{Error, Missing, Result};
+use crate::error::{Error, Failure, Missing, Result};
 use crate::kv::{BucketName, Credential};
 use crate::raft::{MemberInfo, PeerIdentity, http_client};
 
@@ -59,6 +59,37 @@ pub(super) struct TicketRequest {
     pub(super) path_and_query: String,
     pub(super) bucket: BucketName,
     pub(super) credential: Credential,
+}
+
+/// What the leader says to that.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) enum TicketAnswer {
+    /// The ticket.
+    Issued(String),
+    /// Why there is none, and the revision of the bucket at which that was judged.
+    Refused { fault: Fault, revision: Option<u64> },
+}
+
+impl From<std::result::Result<String, Failure>> for TicketAnswer {
+    fn from(issued: std::result::Result<String, Failure>) -> Self {
+        match issued {
+            Ok(ticket) => TicketAnswer::Issued(ticket),
+            Err(Failure { error, revision }) => {
+                TicketAnswer::Refused { fault: error.into(), revision }
+            }
+        }
+    }
+}
+
+impl From<TicketAnswer> for std::result::Result<String, Failure> {
+    fn from(answer: TicketAnswer) -> Self {
+        match answer {
+            TicketAnswer::Issued(ticket) => Ok(ticket),
+            TicketAnswer::Refused { fault, revision } => {
+                Err(Failure { error: fault.into(), revision })
+            }
+        }
+    }
 }
 
 /// An error on its way to another node: those that the caller acts on keep their kind.

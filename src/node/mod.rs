@@ -44,7 +44,7 @@ use crate::raft::{
 use crate::storage::{DataDir, Identity, State};
 use clock::Clock;
 pub use clock::Skew;
-use link::{Hello, Links, TicketRequest};
+use link::{Hello, Links, TicketAnswer, TicketRequest};
 pub use read::Consistency;
 pub use run::DryRun;
 use ticket::Tickets;
@@ -263,7 +263,7 @@ impl Node {
         method: &str,
         path_and_query: &str,
         credential: &Credential,
-    ) -> Result<String> {
+    ) -> std::result::Result<String, Failure> {
         if self.leadership() == Leadership::Own {
             return self.issue_own_ticket(bucket, method, path_and_query, credential).await;
         }
@@ -273,7 +273,8 @@ impl Node {
             bucket: bucket.clone(),
             credential: credential.clone(),
         };
-        self.ask_leader("/peer/ticket", &request).await
+        let answer: TicketAnswer = self.ask_leader("/peer/ticket", &request).await?;
+        answer.into()
     }
 
     async fn issue_own_ticket(
@@ -282,9 +283,11 @@ impl Node {
         method: &str,
         path_and_query: &str,
         credential: &Credential,
-    ) -> Result<String> {
-        grant(&mut self.read(bucket).await?, credential)?;
-        self.0.tickets.issue(method, path_and_query, credential)
+    ) -> std::result::Result<String, Failure> {
+        let mut txn = self.read(bucket).await?;
+        let revision = txn.read_revision();
+        grant(&mut txn, credential).map_err(|error| Failure::at(revision, error))?;
+        Ok(self.0.tickets.issue(method, path_and_query, credential)?)
     }
 
     /// Takes a ticket that this node issued; `None` if unknown, used, too old or for another request.

@@ -11,8 +11,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::link::{
-    ANSWERED, Fault, HOPS, METHOD, ORIGIN, PATH, READ_INDEX, ReadIndex, TicketRequest,
-    copy_end_to_end,
+    ANSWERED, Fault, HOPS, METHOD, ORIGIN, PATH, READ_INDEX, ReadIndex, TicketAnswer,
+    TicketRequest, copy_end_to_end,
 };
 use super::{Forwarded, Node, join};
 use crate::encoding;
@@ -101,8 +101,8 @@ async fn ticket(State(node): State<Node>, headers: HeaderMap, body: Bytes) -> An
         node.member_asks(&headers, &body)?;
     let ticket = node.issue_own_ticket(&bucket, &method, &path_and_query, &credential).await;
     // The edge, which heeds errors of calls, does not see this one.
-    ticket.as_ref().inspect_err(|error| node.heed(error)).ok();
-    answer(ticket)
+    ticket.as_ref().inspect_err(|failure| node.heed(&failure.error)).ok();
+    answer(Ok(TicketAnswer::from(ticket)))
 }
 
 async fn forwarded(State(node): State<Node>, headers: HeaderMap, body: Bytes) -> Answer {
