@@ -177,12 +177,12 @@ fn runtime() -> Runtime {
 #[test]
 fn no_request_harms() {
     let runtime = runtime();
-    let mut prey = runtime.block_on(Prey::start());
+    let prey = runtime.block_on(Prey::start());
     let asks = vec(ask::ask(), 1..12);
-    let prey = std::cell::RefCell::new(&mut prey);
+    let prey = tokio::sync::Mutex::new(prey);
     fuzz(40, asks, |asks| {
         runtime.block_on(async {
-            let mut prey = prey.borrow_mut();
+            let mut prey = prey.lock().await;
             prey.freshen().await;
             for ask in &asks {
                 prey.send(ask).await?;
