@@ -97,6 +97,26 @@ mutants! {
     /// what they read on top of. B2, B5. Found by register with cas, leader cut off or paused,
     /// linearizable.
     ErrorNotConfirmed = "error-not-confirmed",
+    /// One look in twenty for a recorded answer finds none: a repeated call is done again. Found by
+    /// idempotent, leader killed, idempotent, counter or certificate.
+    RecordForgotten = "record-forgotten",
+    /// A `check` of a transaction holds of every key that exists. Found by transactions, no fault,
+    /// versions, bank or certificate.
+    CheckIgnored = "check-ignored",
+    /// `If-None-Match: *` holds one time in four of a key that exists. Found by conditional, no fault,
+    /// linearizable or certificate.
+    AbsentIgnored = "absent-ignored",
+    /// A key lives a second and a half longer than it was told. Found by expiry, no fault, expiry or
+    /// linearizable.
+    DiesLate = "dies-late",
+    /// A read that meets a key whose time is over by a clock has nothing appended about it. Found by
+    /// expiry, leader killed or clocks apart, linearizable or expiry.
+    NoTick = "no-tick",
+    /// A stale read does not wait for the revision that it was asked for. Found by stale, follower cut off
+    /// or killed, stale.
+    MinRevisionIgnored = "min-revision-ignored",
+    /// A stale answer says that it is of this moment. Found by stale, nodes cut off, stale.
+    AgeZero = "age-zero",
 }
 
 /// How often [`strikes`] and [`first`] were asked: one process has at most one mutant.

@@ -58,7 +58,7 @@ macro_rules! codes {
             #[must_use]
             pub fn meaning(self) -> &'static str {
                 match self {
-                    $( ErrorCode::$code => concat!($($doc),+), )*
+                    $( ErrorCode::$code => concat!($($doc),+).trim_start(), )*
                 }
             }
         }

@@ -115,7 +115,7 @@ impl Condition {
                 version == Some(expected) || mutant::strikes(Mutant::CasIgnoresVersion, 4)
             }
             Condition::Present => version.is_some(),
-            Condition::Absent => version.is_none(),
+            Condition::Absent => version.is_none() || mutant::strikes(Mutant::AbsentIgnored, 4),
         };
         if holds {
             return Ok(());

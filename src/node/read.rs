@@ -41,7 +41,7 @@ impl Node {
         let (view, now) = self.linearizable_view().await?;
         let id = store::bucket_id(&*view, bucket)?.ok_or_else(missing)?;
         let txn = transaction::read_only(view, id, now)?.ok_or_else(missing)?;
-        if !txn.will_lapse()? {
+        if !txn.will_lapse()? || mutant::is(Mutant::NoTick) {
             return Ok(txn);
         }
         self.tick(id, now).await?;
@@ -59,6 +59,9 @@ impl Node {
         consistency: Consistency,
     ) -> Result<(Transaction, Option<Duration>)> {
         let Consistency { stale, min_revision } = consistency;
+        if stale && mutant::is(Mutant::MinRevisionIgnored) {
+            return self.read_stale(bucket).map(|(txn, age)| (txn, Some(age)));
+        }
         if stale {
             self.reached(bucket, min_revision).await?;
             let (txn, age) = self.read_stale(bucket)?;
@@ -78,7 +81,7 @@ impl Node {
         // Before the view: what is heard after it says nothing of it.
         let (age, view) = (self.state_age(), self.state().view());
         let id = store::bucket_id(&*view, bucket)?.ok_or_else(missing)?;
-        let txn = transaction::read_only(view, id, self.now_ms())?.ok_or_else(missing)?;
+        let txn = transaction::read_only(view, id, 0)?.ok_or_else(missing)?;
         Ok((txn, age))
     }
 

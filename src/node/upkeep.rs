@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use futures::stream::{self, StreamExt};
 use serde::{Deserialize, Serialize};
 
 use super::Node;
@@ -15,10 +16,14 @@ use crate::kv::{BucketId, View, store};
 
 /// Between two looks for what is over.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
+/// Between two looks for buckets that are gone.
+const RECLAIM_EVERY: Duration = Duration::from_secs(2);
 /// Buckets looked at each time; the next look goes on behind them.
 const LOOK_BUCKETS_MAX: usize = 10_000;
 /// Sweeps of one bucket at each look: others wait.
 const SWEEPS_MAX: usize = 20;
+/// Buckets that are swept at a time: one whose scripts run long keeps none of the others.
+const SWEEPS_AT_A_TIME: usize = 64;
 
 /// What a follower asks the leader for.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -57,12 +62,22 @@ impl Node {
             match look {
                 Ok(Ok((buckets, next))) => {
                     from = next;
-                    for bucket in buckets {
-                        self.sweep_bucket(bucket).await;
-                    }
+                    let sweeps = stream::iter(buckets);
+                    sweeps.for_each_concurrent(SWEEPS_AT_A_TIME, |id| self.sweep_bucket(id)).await;
                 }
                 Ok(Err(error)) => self.heed(&error),
                 Err(error) => tracing::error!(%error, "a sweep failed"),
+            }
+        }
+    }
+
+    /// Gives the space of deleted buckets back, on every node by itself, as long as this one runs.
+    pub(super) async fn reclaim(self) {
+        while !*self.0.shutting_down.borrow() {
+            let state = self.0.state.clone();
+            let reclaimed = tokio::task::spawn_blocking(move || state.reclaim()).await;
+            if !matches!(reclaimed, Ok(true)) {
+                tokio::time::sleep(RECLAIM_EVERY).await;
             }
         }
     }

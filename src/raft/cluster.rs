@@ -212,6 +212,9 @@ impl Cluster {
     /// there was neither.
     #[must_use]
     pub fn state_age(&self) -> Duration {
+        if mutant::is(Mutant::AgeZero) {
+            return Duration::ZERO;
+        }
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
         if metrics.state != ServerState::Leader {

@@ -27,7 +27,7 @@ impl Batch {
     /// Makes all changes at once. They are not on disk yet: the Raft log is.
     pub fn commit(self) -> Result<()> {
         let mut batch = WriteBatch::default();
-        for (start, end) in self.deleted_ranges {
+        for (start, end) in &self.deleted_ranges {
             batch.delete_range(start, end);
         }
         for (key, value) in self.pending {
@@ -38,7 +38,9 @@ impl Batch {
         }
         let mut options = WriteOptions::default();
         options.disable_wal(true);
-        self.db.rocks().write_opt(batch, &options).map_err(storage_error)
+        self.db.rocks().write_opt(batch, &options).map_err(storage_error)?;
+        self.deleted_ranges.into_iter().for_each(|range| self.db.remember_removed(range));
+        Ok(())
     }
 }
 

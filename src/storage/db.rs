@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
-use rocksdb::{BlockBasedOptions, Cache, DBCompressionType, ErrorKind, Options};
+use rocksdb::{BlockBasedOptions, Cache, CompactOptions, DBCompressionType, ErrorKind, Options};
 
 use crate::error::{Error, Result};
 
@@ -12,6 +13,8 @@ const BLOCK_CACHE_BYTES: usize = 64 << 20;
 /// What an error calls the bytes on disk. RocksDB checks each block that it reads: damage of the disk is
 /// met here, before a row is decoded.
 pub const DAMAGED: &str = "state";
+/// Removed ranges that are remembered.
+const REMOVED_MAX: usize = 1024;
 /// File descriptors that a database may hold.
 const OPEN_FILES_MAX: i32 = 512;
 
@@ -33,7 +36,12 @@ pub(super) struct Db {
     rocks: Option<rocksdb::DB>,
     path: PathBuf,
     doomed: AtomicBool,
+    /// Ranges that were removed, whose space is still taken.
+    removed: Mutex<Vec<Range>>,
 }
+
+/// Keys from the first on, before the second.
+type Range = (Vec<u8>, Vec<u8>);
 
 impl Db {
     /// Opens a database that is there: RocksDB would make an empty one in the place of a lost one.
@@ -55,7 +63,12 @@ impl Db {
 
     fn open_with(path: &Path, options: &Options) -> Result<Self> {
         let rocks = rocksdb::DB::open(options, path).map_err(storage_error)?;
-        Ok(Db { rocks: Some(rocks), path: path.to_owned(), doomed: AtomicBool::new(false) })
+        Ok(Db {
+            rocks: Some(rocks),
+            path: path.to_owned(),
+            doomed: AtomicBool::new(false),
+            removed: Mutex::default(),
+        })
     }
 
     /// Opens a database to look at it.
@@ -63,7 +76,12 @@ impl Db {
         let options = options(Tuning::default());
         let rocks =
             rocksdb::DB::open_for_read_only(&options, path, false).map_err(storage_error)?;
-        Ok(Db { rocks: Some(rocks), path: path.to_owned(), doomed: AtomicBool::new(false) })
+        Ok(Db {
+            rocks: Some(rocks),
+            path: path.to_owned(),
+            doomed: AtomicBool::new(false),
+            removed: Mutex::default(),
+        })
     }
 
     pub(super) fn rocks(&self) -> &rocksdb::DB {
@@ -72,6 +90,25 @@ impl Db {
 
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Remembers a range that was removed, to give its space back. Where there are too many, that of the rest
+    /// comes back when RocksDB gets there by itself.
+    pub(super) fn remember_removed(&self, range: Range) {
+        let mut removed = self.removed.lock().unwrap_or_else(PoisonError::into_inner);
+        if removed.len() < REMOVED_MAX {
+            removed.push(range);
+        }
+    }
+
+    /// Gives back the space of one removed range; whether there was one. May take long.
+    pub(super) fn reclaim(&self) -> bool {
+        let range = self.removed.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let Some((start, end)) = range else { return false };
+        let mut options = CompactOptions::default();
+        options.set_exclusive_manual_compaction(false);
+        self.rocks().compact_range_opt(Some(start), Some(end), &options);
+        true
     }
 
     /// Removes the directory once nobody uses the database any more.

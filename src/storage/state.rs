@@ -93,6 +93,13 @@ impl State {
         self.db().rocks().flush().map_err(storage_error)
     }
 
+    /// Gives back the space of one range that was removed; whether there was one. May take seconds;
+    /// changes go on meanwhile.
+    #[must_use]
+    pub fn reclaim(&self) -> bool {
+        self.db().reclaim()
+    }
+
     fn db(&self) -> Arc<Db> {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
@@ -213,6 +220,33 @@ mod tests {
         batch.put(b"n".to_vec(), Bytes::from_static(b"3"));
         batch.commit().unwrap();
         assert_eq!(all(&state.view()), [pair("n", "3")]);
+    }
+
+    #[test]
+    fn space_of_a_removed_range_comes_back() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = DataDir::open(root.path()).unwrap();
+        let state = State::open(&dir, Tuning::default()).unwrap();
+        let mut batch = state.batch();
+        for number in 0..1000_u32 {
+            // What cannot be made smaller: each byte another.
+            let value: Vec<u8> =
+                (0..1000_u32).map(|i| ((i * (number + 7919)) >> 7) as u8).collect();
+            batch.put(format!("a{number:04}").into(), value.into());
+        }
+        batch.commit().unwrap();
+        state.flush().unwrap();
+        let size = || {
+            let files = fs::read_dir(dir.state().join("db-1")).unwrap().map(|file| file.unwrap());
+            let tables = files.filter(|file| file.path().extension().is_some_and(|e| e == "sst"));
+            tables.map(|file| file.metadata().unwrap().len()).sum::<u64>()
+        };
+        let full = size();
+        let mut batch = state.batch();
+        batch.delete_range(b"a".to_vec(), b"b".to_vec());
+        batch.commit().unwrap();
+        assert!(state.reclaim() && !state.reclaim());
+        assert!(size() < full / 10, "{} of {full}", size());
     }
 
     #[test]

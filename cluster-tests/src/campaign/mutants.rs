@@ -50,6 +50,13 @@ const PREY: &[Prey] = &[
     ("skip-corrupt", "set append", "flip-log kill-all", "set durability replicas append certificate"),
     ("list-stops-early", "list", "", "certificate"),
     ("error-not-confirmed", "register lock", "partition-leader pause-leader", "linearizable certificate lock"),
+    ("record-forgotten", "idempotent", "kill-leader", "idempotent counter certificate linearizable"),
+    ("check-ignored", "transactions", "", "versions bank certificate"),
+    ("absent-ignored", "conditional", "", "linearizable certificate"),
+    ("dies-late", "expiry", "", "expiry linearizable"),
+    ("no-tick", "expiry", "kill-leader", "expiry linearizable certificate"),
+    ("min-revision-ignored", "stale", "partition-minority kill-one", "stale"),
+    ("age-zero", "stale", "partition-minority partition-leader", "stale"),
     ("lying-fsync", "set append list", "power-all", "set durability append serializable certificate start"),
 ];
 
