@@ -215,9 +215,12 @@ fn set_script_header(headers: &mut HeaderMap, name: &str, value: &str) {
 }
 
 /// What a request with too many or too long headers is answered; nothing came of it.
-pub(super) fn large_head() -> Response {
-    let text = format!("path, query and headers are limited to {HEAD_BYTES_MAX} bytes\n");
-    respond(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, TEXT, text.into())
+pub(super) fn large_head(call: &Call) -> Response {
+    let limit = "a request's head (path, query and headers)";
+    let error = Error::TooLarge { limit, max: HEAD_BYTES_MAX as u64 };
+    let mut response = error_body(call, &error, ErrorCode::TooLarge);
+    *response.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+    response
 }
 
 /// An error as a response: one line of text, or JSON where it is asked for.

@@ -25,7 +25,6 @@ use super::answer::{self, APPLIED, Outcome, from_told, respond, with_applied};
 use super::call::{Call, Payload};
 use super::once::once;
 use super::query::add_ticket;
-use super::room::holding;
 use super::ticket::{HOPS_MAX, Ticket};
 use crate::api::Applied;
 use crate::config::ScriptRouting;
@@ -278,8 +277,7 @@ async fn forward(
     };
     let response = edge.node.forward(request).await?;
     let (parts, body) = response.into_parts();
-    let held = edge.room.take(body.len());
-    let mut response = Response::new(holding(Body::from(body), held));
+    let mut response = Response::new(Body::from(body));
     *response.status_mut() = parts.status;
     *response.headers_mut() = end_to_end(&parts.headers);
     // A leader that did not say what became of the call leaves it unknown.

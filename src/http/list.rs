@@ -12,6 +12,8 @@
 //!   limit, the keys up to it are stepped over once, and read again while they are sent: twice the
 //!   reading, but memory stays constant. Nothing is stepped over where the bucket has no more keys than
 //!   the limit: then no list is cut, and a whole bucket streams at once.
+//! - **Authority before the turn**: who may not see the list waits for no turn and holds none, nor does
+//!   who waits for a revision.
 //! - **A slow reader is cut** ([`Pace`]): he may wait for [`PATIENCE`] and earns more by what he takes,
 //!   and no list takes longer than [`LIST_TIME`]. Then its view and its turn are free. The socket's own
 //!   watch (`stall`) sees neither a reader that trickles, nor a stream of HTTP/2 that stands still.
@@ -26,7 +28,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use futures::Stream;
 use http::{HeaderValue, Method, StatusCode, Version};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use self::cursor::Cursor;
@@ -35,7 +37,7 @@ use self::writer::Writer;
 use super::answer::{self, CURSOR, Format, Outcome, TRUNCATED, respond};
 use super::call::Call;
 use super::leader::patiently;
-use super::room::holding;
+use super::room::Turn;
 use super::{Edge, consistency};
 use crate::error::{Error, Failure, Result};
 use crate::kv::limits::LIST_LIMIT_DEFAULT;
@@ -50,7 +52,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Bytes that earn him another second.
 const BYTES_PER_SECOND: u64 = 64 << 10;
 /// How long a list may take in all: its view keeps old files and old values from being cleaned up.
-const LIST_TIME: Duration = Duration::from_secs(3600);
+const LIST_TIME: Duration = Duration::from_secs(600);
 
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq)]
@@ -93,27 +95,21 @@ impl Wanted {
 /// Lists keys.
 pub(super) async fn list(edge: &Edge, call: &Call, bucket: &BucketName) -> Outcome {
     let (wanted, consistency) = (Wanted::of(call)?, consistency::of(&call.query)?);
-    let turn = edge.room.list().await?;
     let (outcome, age) = match patiently(|| edge.node.read_with(bucket, consistency)).await {
-        Ok((txn, age)) => (answer(edge, call, txn, wanted, turn).await, age),
+        Ok((txn, age)) => (answer(edge, call, txn, wanted).await, age),
         Err(error) => (Err(error.into()), consistency.stale.then(|| edge.node.state_age())),
     };
     consistency::with_age(edge, call, outcome, age)
 }
 
 /// The answer from a view: its head, and the beginning of its body or all of it.
-async fn answer(
-    edge: &Edge,
-    call: &Call,
-    txn: Transaction,
-    wanted: Wanted,
-    turn: OwnedSemaphorePermit,
-) -> Outcome {
+async fn answer(edge: &Edge, call: &Call, txn: Transaction, wanted: Wanted) -> Outcome {
     let credential = call.credential()?;
     let revision = txn.read_revision();
     let fail = |error| Failure { error, revision: Some(revision) };
+    let (txn, wanted) = judged(txn, wanted, credential).await.map_err(fail)?;
+    let turn = edge.room.list(txn.bucket()).await.map_err(fail)?;
     let listing = Listing::begin(txn, wanted, turn);
-    let listing = listing.judged(credential).await.map_err(fail)?;
     let (listing, stop) = listing.head().await.map_err(fail)?;
     let (listing, cursor) = listing.cursor(stop).await.map_err(fail)?;
     let (format, limited) = (listing.wanted.format, listing.wanted.limited);
@@ -134,9 +130,7 @@ async fn answer(
 /// The body: whole where the beginning is the list, else streamed.
 fn body(edge: &Edge, call: &Call, mut listing: Listing, stop: Stop) -> Result<Body> {
     if stop != Stop::Pause {
-        let text = listing.writer.take();
-        let held = edge.room.take(text.len());
-        return Ok(holding(Body::from(text), held));
+        return Ok(Body::from(listing.writer.take()));
     }
     if call.version < Version::HTTP_11 {
         return Err(Error::invalid(
@@ -160,6 +154,31 @@ fn body(edge: &Edge, call: &Call, mut listing: Listing, stop: Stop) -> Result<Bo
     Ok(Body::from_stream(chunks(receiver)))
 }
 
+/// A view, if who asks may see of it what is wanted.
+async fn judged(
+    mut txn: Transaction,
+    wanted: Wanted,
+    credential: Credential,
+) -> Result<(Transaction, Wanted)> {
+    on_thread(move || {
+        let grant = grant(&mut txn, &credential)?;
+        grant.check(Permission::Enumerate, &wanted.range.prefix)?;
+        if wanted.values {
+            grant.check(Permission::Read, &wanted.range.prefix)?;
+        }
+        Ok((txn, wanted))
+    })
+    .await
+}
+
+/// Works on a thread that may wait for the disk.
+async fn on_thread<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let working = tokio::task::spawn_blocking(work);
+    working.await.map_err(|e| Error::Internal(format!("a list: {e}")))?
+}
+
 /// A list under way. It moves to a blocking thread for each stretch, and back.
 struct Listing {
     txn: Transaction,
@@ -167,11 +186,11 @@ struct Listing {
     place: Place,
     writer: Writer,
     /// Free once nothing reads or waits for this list, also where its client is gone.
-    _turn: OwnedSemaphorePermit,
+    _turn: Turn,
 }
 
 impl Listing {
-    fn begin(txn: Transaction, wanted: Wanted, turn: OwnedSemaphorePermit) -> Self {
+    fn begin(txn: Transaction, wanted: Wanted, turn: Turn) -> Self {
         let (range, skip, left) = (wanted.range.clone(), wanted.skip, wanted.limit);
         let place = Place { range, skip, left, last: None };
         let writer = Writer::new(wanted.format);
@@ -183,17 +202,11 @@ impl Listing {
         mut self,
         work: impl FnOnce(&mut Self) -> Result<T> + Send + 'static,
     ) -> Result<(Self, T)> {
-        let working = tokio::task::spawn_blocking(move || {
+        let work = move || {
             let done = work(&mut self)?;
             Ok((self, done))
-        });
-        working.await.map_err(|e| Error::Internal(format!("a list: {e}")))?
-    }
-
-    /// The same, if who asks may see it.
-    async fn judged(self, credential: Credential) -> Result<Self> {
-        let (listing, ()) = self.on_thread(move |listing| listing.judge(&credential)).await?;
-        Ok(listing)
+        };
+        on_thread(work).await
     }
 
     /// Writes the beginning.
@@ -246,15 +259,6 @@ impl Listing {
             }
             (self, ahead) = (listing, passed);
         }
-    }
-
-    fn judge(&mut self, credential: &Credential) -> Result<()> {
-        let grant = grant(&mut self.txn, credential)?;
-        grant.check(Permission::Enumerate, &self.wanted.range.prefix)?;
-        if self.wanted.values {
-            grant.check(Permission::Read, &self.wanted.range.prefix)?;
-        }
-        Ok(())
     }
 
     /// Writes a stretch, with what closes the list where it ends.

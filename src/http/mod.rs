@@ -141,8 +141,8 @@ impl Service {
         let standing = edge.rates.count(&call, target.as_ref().ok());
         let target = standing.map_or(Ok(()), |standing| standing.check()).and(target);
         let outcome = match call.has_large_head() {
-            true if mutates => Ok(answer::with_applied(answer::large_head(), Applied::No)),
-            true => Ok(answer::large_head()),
+            true if mutates => Ok(answer::with_applied(answer::large_head(&call), Applied::No)),
+            true => Ok(answer::large_head(&call)),
             false => outcome(edge, &call, target, body).await,
         };
         let mut response = match outcome {
@@ -218,6 +218,7 @@ async fn outcome(edge: &Edge, call: &Call, target: Result<Target>, body: Body) -
         Ok(target) => dispatch(edge, call, &mut payload, &target).await,
         Err(error) => Err(error.into()),
     };
+    let outcome = outcome.map(|response| edge.room.hold(response));
     payload.drain().await;
     outcome
 }

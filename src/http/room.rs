@@ -1,36 +1,45 @@
 //! Room: what all requests together may take of this node's memory.
 //!
 //! Each request has limits of its own, but many at once could still exhaust the process. So lists take
-//! turns and watches have so many places, each until it is read or cut; and bytes are counted node-wide:
-//! those of bodies as they arrive, until the answer is made, and those of answers that were made
-//! elsewhere or beforehand, until they are sent. Where there is no room a request is refused as
-//! overloaded, before anything came of it. An answer is never refused: it may tell of what was done.
+//! turns, of which no bucket has more than its share, and watches have so many places, each until it is
+//! read or cut; and bytes are counted node-wide: those of bodies as they arrive, until the answer is made,
+//! and those of large answers that are there as a whole, wherever they were made, until they are sent.
+//! Where there is no room a request is refused as overloaded, before anything came of it. An answer is
+//! never refused: it may tell of what was done.
 
+use std::collections::HashMap;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::Body;
+use axum::response::Response;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 
 use crate::error::{Error, Result};
+use crate::kv::BucketId;
 
 /// Most lists that are read or sent at a time; each holds about its first mebibyte.
 const LISTS_MAX: usize = 32;
+/// One bucket's lists have at most this part of the turns.
+const BUCKET_SHARE: usize = 4;
 /// How long a list waits for its turn.
 const LIST_WAIT: Duration = Duration::from_secs(2);
 /// Most watches at a time: each has a task, and what it was told and has not sent.
 const WATCHES_MAX: usize = 1024;
 /// Most bytes of bodies and of answers at a time.
 const BODY_BYTES_MAX: usize = 256 << 20;
+/// Answers that are no longer than this are not counted.
+const ANSWER_BYTES_FREE: u64 = 64 << 10;
 
 /// What is left; shared by all requests of a node.
 #[derive(Clone, Debug)]
 pub(super) struct Room {
     lists: Arc<Semaphore>,
+    shares: Shares,
     list_wait: Duration,
     bodies: Arc<Semaphore>,
     watches: Arc<Semaphore>,
@@ -46,13 +55,24 @@ impl Room {
     /// Room for so many lists, and so many bytes of bodies.
     pub(super) fn new(lists: usize, body_bytes: usize) -> Self {
         let semaphore = |permits| Arc::new(Semaphore::new(permits));
-        let (lists, bodies) = (semaphore(lists), semaphore(body_bytes));
-        Room { lists, list_wait: LIST_WAIT, bodies, watches: semaphore(WATCHES_MAX) }
+        Room {
+            shares: Shares::new((lists / BUCKET_SHARE).max(1)),
+            lists: semaphore(lists),
+            list_wait: LIST_WAIT,
+            bodies: semaphore(body_bytes),
+            watches: semaphore(WATCHES_MAX),
+        }
     }
 
-    /// A list's turn, or an error when it does not come soon.
-    pub(super) async fn list(&self) -> Result<OwnedSemaphorePermit> {
-        let turn = self.lists.clone().acquire_owned();
+    /// The turn of a bucket's list, or an error when it does not come soon. Only for who may have the list:
+    /// a turn is waited for and held, and what strangers hold shuts others out.
+    pub(super) async fn list(&self, bucket: BucketId) -> Result<Turn> {
+        let turn = async {
+            let share = self.shares.of(bucket);
+            let of_bucket = share.turns.clone().acquire_owned().await?;
+            let turn = self.lists.clone().acquire_owned().await?;
+            Ok::<_, AcquireError>(Turn { _permits: [turn, of_bucket], _share: share })
+        };
         match tokio::time::timeout(self.list_wait, turn).await {
             Ok(Ok(turn)) => Ok(turn),
             _ => Err(Error::Overloaded("too many lists are under way".to_owned())),
@@ -88,15 +108,83 @@ impl Room {
         }
     }
 
-    /// Counts bytes that are there already: as many of them as there is room for.
-    pub(super) fn take(&self, bytes: usize) -> Taken {
+    /// Counts a large answer, if it is there as a whole, until it is sent: as many of its bytes as there is
+    /// room for.
+    pub(super) fn hold(&self, response: Response) -> Response {
+        let bytes = http_body::Body::size_hint(response.body()).exact();
+        match bytes.filter(|bytes| *bytes > ANSWER_BYTES_FREE).map(usize::try_from) {
+            Some(Ok(bytes)) => response.map(|body| holding(body, self.take(bytes))),
+            _ => response,
+        }
+    }
+
+    fn take(&self, bytes: usize) -> Taken {
         Taken { bodies: self.bodies.clone(), bytes: self.bodies.forget_permits(bytes) }
+    }
+}
+
+/// The right to read and send a list, until this is dropped.
+#[derive(Debug)]
+pub(super) struct Turn {
+    // Dropped before the share: the last of a bucket forgets its turns.
+    _permits: [OwnedSemaphorePermit; 2],
+    _share: Share,
+}
+
+/// The turns of each bucket that has lists which wait or are under way: no more buckets than lists.
+#[derive(Clone, Debug)]
+struct Shares {
+    turns: usize,
+    buckets: Arc<Mutex<HashMap<BucketId, Bucket>>>,
+}
+
+#[derive(Debug)]
+struct Bucket {
+    turns: Arc<Semaphore>,
+    lists: usize,
+}
+
+impl Shares {
+    fn new(turns: usize) -> Self {
+        Shares { turns, buckets: Arc::default() }
+    }
+
+    fn of(&self, bucket: BucketId) -> Share {
+        let mut buckets = self.buckets();
+        let new = || Bucket { turns: Arc::new(Semaphore::new(self.turns)), lists: 0 };
+        let entry = buckets.entry(bucket).or_insert_with(new);
+        entry.lists += 1;
+        Share { shares: self.clone(), bucket, turns: entry.turns.clone() }
+    }
+
+    fn buckets(&self) -> MutexGuard<'_, HashMap<BucketId, Bucket>> {
+        self.buckets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A list's claim to a turn of its bucket's.
+#[derive(Debug)]
+struct Share {
+    shares: Shares,
+    bucket: BucketId,
+    turns: Arc<Semaphore>,
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let mut buckets = self.shares.buckets();
+        if let Some(bucket) = buckets.get_mut(&self.bucket) {
+            bucket.lists -= 1;
+            if bucket.lists == 0 {
+                buckets.remove(&self.bucket);
+            }
+        }
     }
 }
 
 /// Bytes that are counted until this is dropped.
 #[derive(Debug)]
-pub(super) struct Taken {
+struct Taken {
     bodies: Arc<Semaphore>,
     bytes: usize,
 }
@@ -107,14 +195,26 @@ impl Drop for Taken {
     }
 }
 
-/// A body whose bytes are counted until it is sent or dropped.
-pub(super) fn holding(body: Body, taken: Taken) -> Body {
-    Body::new(Holding { body, _taken: taken })
+/// A body whose bytes are counted until they are sent or dropped. A connection takes a whole body at
+/// once and is done with it, but not with its bytes: so these hold on to their count themselves.
+fn holding(body: Body, taken: Taken) -> Body {
+    Body::new(Holding { body, taken: Arc::new(taken) })
 }
 
 struct Holding {
     body: Body,
-    _taken: Taken,
+    taken: Arc<Taken>,
+}
+
+struct Held {
+    bytes: Bytes,
+    _taken: Arc<Taken>,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 impl http_body::Body for Holding {
@@ -125,7 +225,10 @@ impl http_body::Body for Holding {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<std::result::Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        let taken = &self.taken;
+        let held = |bytes| Bytes::from_owner(Held { bytes, _taken: taken.clone() });
+        frame.map(|frame| frame.map(|frame| frame.map(|frame| frame.map_data(held))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -144,15 +247,31 @@ mod tests {
     #[tokio::test]
     async fn lists_take_turns_and_give_up() {
         let room = Room { list_wait: Duration::from_millis(200), ..Room::new(1, 0) };
-        let first = room.list().await.unwrap();
-        assert!(matches!(room.list().await, Err(Error::Overloaded(_))));
+        let first = room.list(BucketId(1)).await.unwrap();
+        assert!(matches!(room.list(BucketId(2)).await, Err(Error::Overloaded(_))));
         let waiting = tokio::spawn({
             let room = room.clone();
-            async move { room.list().await.is_ok() }
+            async move { room.list(BucketId(1)).await.is_ok() }
         });
         tokio::time::sleep(room.list_wait / 4).await;
         drop(first);
         assert!(waiting.await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_bucket_has_a_quarter_of_the_turns() {
+        let room = Room { list_wait: Duration::from_millis(50), ..Room::new(8, 0) };
+        let (one, other) = (BucketId(1), BucketId(2));
+        let mut turns = vec![room.list(one).await.unwrap(), room.list(one).await.unwrap()];
+        assert!(matches!(room.list(one).await, Err(Error::Overloaded(_))));
+        turns.push(room.list(other).await.unwrap());
+        turns.remove(0);
+        turns.push(room.list(one).await.unwrap());
+        assert!(matches!(room.list(one).await, Err(Error::Overloaded(_))));
+        assert_eq!(room.shares.buckets().len(), 2);
+        drop(turns);
+        assert!(room.shares.buckets().is_empty(), "nothing is left of who gave up or is done");
+        assert_eq!(room.lists.available_permits(), 8);
     }
 
     #[test]
@@ -186,9 +305,26 @@ mod tests {
         assert_eq!(http_body::Body::size_hint(&body).exact(), Some(14));
         assert!(matches!(room.check(), Err(Error::Overloaded(_))));
         assert!(matches!(room.add(&mut None, 1), Err(Error::Overloaded(_))));
-        assert_eq!(axum::body::to_bytes(body, 100).await.unwrap(), text);
+        // The body is used up, its bytes are still to be sent.
+        let mut sent = axum::body::to_bytes(body, 100).await.unwrap();
+        assert_eq!(sent, text);
+        drop(sent.split_to(10));
+        assert!(matches!(room.check(), Err(Error::Overloaded(_))));
+        drop(sent);
         assert!(room.check().is_ok());
         drop(held);
         room.add(&mut None, 10).unwrap();
+    }
+
+    #[test]
+    fn a_small_answer_costs_nothing() {
+        let room = Room::new(0, 1 << 20);
+        let free = usize::try_from(ANSWER_BYTES_FREE).unwrap();
+        let held = [free, free + 1].map(|bytes| {
+            let held = room.hold(Response::new(Body::from(vec![b'x'; bytes])));
+            ((1 << 20) - room.bodies.available_permits(), held).0
+        });
+        assert_eq!(held, [0, free + 1]);
+        assert_eq!(room.bodies.available_permits(), 1 << 20);
     }
 }

@@ -1,6 +1,7 @@
 //! The edge over a node of its own: requests in, answers out, no socket.
 
 mod fuzz;
+mod room;
 mod watch;
 
 use std::sync::Arc;
@@ -338,6 +339,8 @@ async fn a_long_head_is_refused_and_nothing_runs() {
     assert_eq!(edge.ask("GET /b/k").await.status, 404);
     let read = edge.ask(&format!("GET /b/k?x={long}")).await;
     assert_eq!((read.status, read.header("x-kvdb-applied")), (431, ""));
+    let json = edge.send("PUT /b/k", &[("x-long", &long), JSON], "v").await;
+    assert!(json.status == 431 && json.body.contains(r#""code":"too_large""#), "{}", json.body);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -63,8 +63,15 @@ pub(super) async fn watch(edge: &Edge, call: &Call, bucket: &BucketName) -> Outc
     let prefix = call.query.get("prefix").cloned().unwrap_or_default();
     let place = edge.room.watch()?;
     let credential = call.credential()?;
-    let begin = || edge.node.watch(bucket, prefix.clone(), since, credential.clone());
-    let watch = patiently(begin).await.map_err(at_revision)?;
+    let begin = async || {
+        let begun = edge.node.watch(bucket, prefix.clone(), since, credential.clone()).await;
+        match begun {
+            // What no view was there for may be asked again.
+            Err(Failure { error, revision: None }) => Err(error),
+            begun => Ok(begun),
+        }
+    };
+    let watch = patiently(begin).await.map_err(at_revision)??;
     let revision = watch.revision();
     let (client, body) = pipe(TAKE_TIME);
     tokio::spawn(run(watch, client, place));

@@ -23,10 +23,10 @@ use tokio::sync::watch;
 use super::Node;
 use super::history::{Place, STEP, reads_at};
 use crate::encoding;
-use crate::error::{Error, Missing, Result};
+use crate::error::{Error, Failure, Missing, Result};
 use crate::kv::{
-    BucketId, BucketName, Credential, Effect, Permission, Record, SharedView, Table, View, Write,
-    grant, store, transaction,
+    BucketId, BucketName, Credential, Effect, Permission, Record, SharedView, Table, Transaction,
+    View, Write, grant, store, transaction,
 };
 use crate::raft::wire::LogId;
 use crate::raft::{Logged, Stretch, Subscription, applied_entry};
@@ -125,11 +125,17 @@ struct Follower {
 }
 
 impl Follower {
-    /// Fails unless the caller may list and read what it follows: the one place that knows.
-    fn judge(&self, view: SharedView, now: u64) -> Result<()> {
+    /// Fails unless the caller may list and read what it follows: the one place that knows. A refusal
+    /// names the revision that it was judged at.
+    fn judge(&self, view: SharedView, now: u64) -> std::result::Result<(), Failure> {
         let missing = || Error::not_found(Missing::Bucket, String::new());
         let mut txn = transaction::read_only(view, self.bucket, now)?.ok_or_else(missing)?;
-        let grant = grant(&mut txn, &self.credential)?;
+        let revision = txn.read_revision();
+        self.check(&mut txn).map_err(|error| Failure::at(revision, error))
+    }
+
+    fn check(&self, txn: &mut Transaction) -> Result<()> {
+        let grant = grant(txn, &self.credential)?;
         grant.check(Permission::Enumerate, &self.prefix)?;
         grant.check(Permission::Read, &self.prefix)
     }
@@ -198,18 +204,21 @@ pub struct Watch {
 
 impl Node {
     /// Follows a bucket from behind a revision, 0 for its beginning, or from now on; on any node.
-    /// [`Error::RevisionGone`] where the node's history does not reach back to it.
+    /// [`Error::RevisionGone`] where the node's history does not reach back to it. Who may not follow it is
+    /// told so before anything is waited for.
     pub async fn watch(
         &self,
         bucket: &BucketName,
         prefix: Bytes,
         since: Option<u64>,
         credential: Credential,
-    ) -> Result<Watch> {
+    ) -> std::result::Result<Watch, Failure> {
         let missing = || Error::not_found(Missing::Bucket, bucket.as_str());
         let (view, now) = self.linearizable_view().await?;
         let id = store::bucket_id(&*view, bucket)?.ok_or_else(missing)?;
         let follower = Follower { bucket: id, prefix, credential };
+        // Of the view: what changes while it waits for the revision is judged when it is over.
+        let judged = Instant::now();
         follower.judge(view, now)?;
         self.reached(bucket, since).await?;
         let feed = self.cluster().feed().subscribe(id);
@@ -235,7 +244,7 @@ impl Node {
             lapsed: false,
             stopping: self.0.shutting_down.subscribe(),
             at_every: AT_EVERY,
-            judged: Instant::now(),
+            judged,
             told: None,
         })
     }
@@ -411,7 +420,8 @@ impl Watch {
     /// Judges the caller's authority in the state of this moment.
     fn judge(&mut self) -> std::result::Result<(), Cut> {
         self.judged = Instant::now();
-        match self.follower.judge(self.node.state().view(), self.node.now_ms()) {
+        let judged = self.follower.judge(self.node.state().view(), self.node.now_ms());
+        match judged.map_err(|failure| failure.error) {
             Ok(()) => Ok(()),
             Err(Error::Unauthorized(_) | Error::Forbidden(_)) => Err(Cut::End(Reason::Revoked)),
             Err(Error::NotFound { what: Missing::Bucket, .. }) => Err(Cut::End(Reason::Deleted)),

@@ -156,12 +156,15 @@ fn scripts() -> Value {
         }),
         &["name", "version", "bytes", "sha256"],
     );
-    let write =
-        fields(&json!({ "key": text(), "value": { "type": ["string", "null"] } }), &["key"]);
+    let write = fields(
+        &json!({ "key": text(), "value": { "type": ["string", "null"] }, "truncated": { "type": "boolean" } }),
+        &["key"],
+    );
     let cost = json!({ "fuel": whole(), "micros": whole(), "memory": whole() });
     let dry_run = json!({
         "status": whole(), "headers": {}, "output": text(), "reads": list(&text()),
         "writes": list(&write), "logs": list(&text()), "cost": fields(&cost, &[]),
+        "truncated": { "type": "boolean" },
     });
     let metrics = json!({
         "calls": whole(), "errors": whole(), "conflicts": whole(), "fuel": whole(),

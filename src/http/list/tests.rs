@@ -1,11 +1,11 @@
 use std::sync::Arc;
 
 use futures::StreamExt;
-use tokio::sync::Semaphore;
 
 use super::*;
 use crate::encoding;
 use crate::http::call::Origin;
+use crate::http::room::Room;
 use crate::kv::keyspace::{BucketMeta, Record, Row, meta_key};
 use crate::kv::limits::TRANSACTION_READS_MAX;
 use crate::kv::memory::Memory;
@@ -60,16 +60,16 @@ fn bucket() -> Transaction {
     read(stored(numbered.chain(own).map(|(key, value)| (key, value.as_bytes().to_vec()))))
 }
 
-/// A list and its turn: free again when the semaphore has a permit.
-fn listing(txn: Transaction, query: &str) -> (Listing, Arc<Semaphore>) {
-    let turns = Arc::new(Semaphore::new(1));
-    let turn = turns.clone().try_acquire_owned().unwrap();
-    (Listing::begin(txn, wanted(query).unwrap(), turn), turns)
+/// A list that has the only turn of a room.
+async fn listing(txn: Transaction, query: &str) -> (Listing, Room) {
+    let room = Room::new(1, 0);
+    let turn = room.list(BUCKET).await.unwrap();
+    (Listing::begin(txn, wanted(query).unwrap(), turn), room)
 }
 
 /// The text of a list, however long, and its cursor.
 async fn page(txn: Transaction, query: &str) -> (String, Option<Cursor>) {
-    let (listing, _) = listing(txn, query);
+    let (listing, _) = listing(txn, query).await;
     let (listing, stop) = listing.head().await.unwrap();
     let (mut listing, cursor) = listing.cursor(stop).await.unwrap();
     let text = match stop {
@@ -211,7 +211,7 @@ fn large_text(entries: impl Iterator<Item = usize>) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_long_list_is_streamed_and_its_cursor_known_before() {
     for (query, entries) in [("limit=3300", 0..3300), ("limit=2000", 0..2000)] {
-        let (listing, _) = listing(read(large()), &format!("values&{query}"));
+        let (listing, _) = listing(read(large()), &format!("values&{query}")).await;
         let (listing, stop) = listing.head().await.unwrap();
         assert_eq!(stop, Stop::Pause, "more than the beginning");
         assert!(listing.writer.len() < HEAD_BYTES + 20_000);
@@ -239,25 +239,27 @@ async fn a_scripts_limit_of_reads_is_no_lists() {
 }
 
 /// Waits until a list let go of its turn, and so of its view.
-async fn free(turns: &Semaphore) {
-    let free = tokio::time::timeout(Duration::from_secs(10), turns.acquire()).await;
-    drop(free.expect("the turn is free").unwrap());
+async fn free(room: &Room) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while room.list(BUCKET).await.is_err() {
+        assert!(Instant::now() < deadline, "the turn is free");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_does_not_read_is_cut_and_sees_it() {
     let most = Duration::from_millis(100);
-    let hour = Instant::now() + Duration::from_secs(3600);
+    let later = Instant::now() + LIST_TIME;
     for pace in [
-        Pace { most, left: most, end: hour },
+        Pace { most, left: most, end: later },
         // Patience enough, and no time.
         Pace { end: Instant::now() + most, ..Pace::default() },
     ] {
-        let (listing, turns) = listing(read(large()), "values");
+        let (listing, room) = listing(read(large()), "values").await;
         let (listing, _) = listing.head().await.unwrap();
         let (sender, receiver) = mpsc::channel(1);
         let sent = tokio::spawn(send(listing, sender, pace));
-        free(&turns).await;
+        free(&room).await;
         assert!(matches!(sent.await.unwrap(), Err(Error::Overloaded(_))));
         let got: Vec<_> = chunks(receiver).collect().await;
         assert!(got.len() > 1 && got.last().unwrap().is_err(), "it breaks off");
@@ -266,12 +268,12 @@ async fn who_does_not_read_is_cut_and_sees_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_is_gone_frees_the_turn() {
-    let (listing, turns) = listing(read(large()), "values");
+    let (listing, room) = listing(read(large()), "values").await;
     let (listing, _) = listing.head().await.unwrap();
     let (sender, receiver) = mpsc::channel(1);
     tokio::spawn(send(listing, sender, Pace::default()));
     drop(receiver);
-    free(&turns).await;
+    free(&room).await;
 }
 
 #[test]
@@ -293,7 +295,7 @@ fn patience_is_earned_by_reading() {
 async fn damage_that_is_met_late_breaks_the_list_off() {
     let mut store = large();
     store.put(row("b2000"), Bytes::from_static(b"rubbish"));
-    let (listing, _) = listing(read(store), "values&format=json");
+    let (listing, _) = listing(read(store), "values&format=json").await;
     let (listing, stop) = listing.head().await.unwrap();
     assert_eq!(stop, Stop::Pause);
     let (sender, receiver) = mpsc::channel(1);

@@ -46,7 +46,9 @@ async fn commits(watch: &mut Watch, count: usize) -> Vec<(u64, String)> {
 }
 
 async fn follow(node: &Node, prefix: &'static str, since: Option<u64>) -> Result<Watch> {
-    node.watch(&name(), Bytes::from_static(prefix.as_bytes()), since, Credential::NONE).await
+    let prefix = Bytes::from_static(prefix.as_bytes());
+    let begun = node.watch(&name(), prefix, since, Credential::NONE).await;
+    begun.map_err(|failure| failure.error)
 }
 
 async fn write(node: &Node, request: Request) -> u64 {
