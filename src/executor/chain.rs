@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Mutex;
 
-use super::job::{Job, Told, Unconfirmed};
+use super::job::{Job, Request, Told, Unconfirmed};
 use super::{QUEUE_JOBS_MAX, lock};
 use crate::error::{Error, Failure, Result};
 use crate::kv::{Answer, BucketId, CommandId, Overlay};
@@ -66,6 +66,11 @@ impl Chain {
     /// Adds a job; whether the chain must be scheduled.
     pub(super) fn enqueue(&self, job: Job) -> Result<bool> {
         let mut inner = lock(&self.inner);
+        if matches!(job.request, Request::Upkeep(_)) {
+            // Reads wait for it, and it is short: it waits for no call, but the one that runs.
+            inner.queue.push_front(job);
+            return Ok(inner.wants_turn());
+        }
         if inner.queue.len() >= QUEUE_JOBS_MAX {
             inner.queue.retain(|job| !job.reply.is_closed());
         }

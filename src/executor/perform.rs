@@ -11,6 +11,7 @@ use std::time::Instant;
 use super::Executor;
 use super::job::{Job, MORE, Ran, Request, ScriptCall, Upkeep};
 use super::stats::Run;
+use crate::encoding;
 use crate::error::{Error, Failure, Missing, Result};
 use crate::kv::limits::SWEEP_ROWS_MAX;
 use crate::kv::{
@@ -42,7 +43,7 @@ impl Performer<'_> {
             Request::Operation(..) | Request::Run(..) => {}
         }
         let repeated = match &job.once {
-            Some(once) => repeat(&job.request, once, &mut txn),
+            Some(once) => repeat(&job.request, once, self.bucket_name, &mut txn),
             None => Ok(None),
         };
         let result = match repeated {
@@ -112,7 +113,12 @@ impl Performer<'_> {
         let (overlay, writes, delta) = txn.finish();
         let effect = match (&result, &job.request) {
             (Err(Error::Overloaded(_)), _) => None,
-            (Ok(answer), request) if is_deletion(request) => self.deletion(job, answer, now).ok(),
+            (Ok(answer), request) if is_deletion(request) && !answer.replayed => {
+                match self.deletion(job, answer, now) {
+                    Ok(effect) => Some(effect),
+                    Err(error) => return (overlay, Ran::Refused(error)),
+                }
+            }
             _ if !writes.is_empty() || lapsed => Some(Effect::Write(writes)),
             _ => None,
         };
@@ -193,12 +199,12 @@ impl Performer<'_> {
         if let Some(once) = &job.once
             && let Some(answer) = repeat_recorded(txn, once)?
         {
-            return Ok(Created::Before(answer));
+            return Ok(Created::Before(with_first_revision(answer, txn)?));
         }
         if txn.row(&Row::bucket(name))?.is_some() {
             return Err(Error::Conflict(format!("the bucket `{name}` exists already")));
         }
-        let policy = crate::encoding::encode(&patch.create()?)?;
+        let policy = encoding::encode(&patch.create()?)?;
         let rows = vec![Write { row: Row::policy(), value: Some(policy.into()) }];
         let answer = Answer { status: 201, ..Answer::text(name.to_string()) };
         if let Some(once) = &job.once {
@@ -284,6 +290,17 @@ impl Performer<'_> {
     }
 }
 
+/// A bucket's first revision is its number, which nobody knows when its creation is recorded.
+fn with_first_revision(answer: Answer, txn: &mut Transaction) -> Result<Answer> {
+    let name = BucketName::parse(&String::from_utf8_lossy(&answer.body))?;
+    let revision = match txn.row(&Row::bucket(&name))? {
+        Some(bytes) => encoding::decode::<BucketId>("directory row", &bytes)?.0,
+        // Deleted since.
+        None => 0,
+    };
+    Ok(Answer { revision, ..answer })
+}
+
 /// What a creation comes to.
 enum Created {
     /// The same call was completed before.
@@ -305,12 +322,18 @@ pub fn find_script(
 }
 
 /// The answer that was given before under the call's key. Whoever asks must still be allowed to.
-fn repeat(request: &Request, once: &Once, txn: &mut Transaction) -> Result<Option<Answer>> {
+fn repeat(
+    request: &Request,
+    once: &Once,
+    bucket: &str,
+    txn: &mut Transaction,
+) -> Result<Option<Answer>> {
     match request {
         Request::Operation(operation, credential) => {
             operation.check_authority(&grant(txn, credential)?)?;
             if matches!(operation, Operation::DeleteBucket) {
-                return Ok(None);
+                // The bucket may be another life of the name that was to be deleted.
+                return recorded::find_deletion(txn, &once.within(bucket));
             }
         }
         Request::Run(call, credential) => grant(txn, credential)?.check_execute(&call.name)?,

@@ -17,8 +17,9 @@ use crate::error::{Error, Result};
 use crate::kv::{BucketId, Transaction};
 use crate::script::{self, Report, Vm, Watch};
 
-/// Calls that may wait.
+/// Calls that may wait, and those of one bucket among them.
 const QUEUE_MAX: usize = 1024;
+const BUCKET_QUEUE_MAX: usize = QUEUE_MAX / 8;
 /// Threads for each one of the executor's: a script that waits for nothing still gives others a turn.
 const THREADS_FACTOR: usize = 2;
 
@@ -34,6 +35,8 @@ pub struct Readers {
 #[derive(Default)]
 struct Inner {
     queue: VecDeque<Job>,
+    /// How many of each bucket wait.
+    waiting: BTreeMap<BucketId, usize>,
     running: BTreeMap<BucketId, usize>,
     stopped: bool,
 }
@@ -75,9 +78,14 @@ impl Readers {
 
     fn enqueue(&self, job: Job) -> Result<()> {
         let mut inner = lock(&self.inner);
-        if inner.stopped || inner.queue.len() >= QUEUE_MAX {
-            return Err(Error::Overloaded(format!("{QUEUE_MAX} scripts wait to read")));
+        let bucket = job.txn.bucket();
+        if inner.is_full(bucket) {
+            inner.forget_gone();
         }
+        if inner.stopped || inner.is_full(bucket) {
+            return Err(Error::Overloaded("too many read-only scripts wait".to_owned()));
+        }
+        *inner.waiting.entry(bucket).or_default() += 1;
         inner.queue.push_back(job);
         drop(inner);
         self.work.notify_one();
@@ -89,6 +97,7 @@ impl Readers {
         let mut inner = lock(&self.inner);
         inner.stopped = true;
         inner.queue.clear();
+        inner.waiting.clear();
         drop(inner);
         self.work.notify_all();
     }
@@ -137,6 +146,7 @@ impl Readers {
             let running = |job: &Job| inner.running.get(&job.txn.bucket()).copied().unwrap_or(0);
             let position = inner.queue.iter().position(|job| running(job) < self.bucket_max);
             if let Some(job) = position.and_then(|position| inner.queue.remove(position)) {
+                count_down(&mut inner.waiting, job.txn.bucket());
                 *inner.running.entry(job.txn.bucket()).or_default() += 1;
                 return Some(job);
             }
@@ -146,15 +156,38 @@ impl Readers {
 
     fn done(&self, bucket: BucketId) {
         let mut inner = lock(&self.inner);
-        if let Some(running) = inner.running.get_mut(&bucket) {
-            *running -= 1;
-            if *running == 0 {
-                inner.running.remove(&bucket);
-            }
-        }
+        count_down(&mut inner.running, bucket);
         drop(inner);
         // Another of the same bucket may have waited for this.
         self.work.notify_one();
+    }
+}
+
+impl Inner {
+    fn is_full(&self, bucket: BucketId) -> bool {
+        let own = self.waiting.get(&bucket).copied().unwrap_or(0);
+        self.queue.len() >= QUEUE_MAX || own >= BUCKET_QUEUE_MAX
+    }
+
+    /// Drops the calls whose clients have gone.
+    fn forget_gone(&mut self) {
+        let waiting = &mut self.waiting;
+        self.queue.retain(|job| {
+            let gone = job.reply.is_closed();
+            if gone {
+                count_down(waiting, job.txn.bucket());
+            }
+            !gone
+        });
+    }
+}
+
+fn count_down(counts: &mut BTreeMap<BucketId, usize>, bucket: BucketId) {
+    if let Some(count) = counts.get_mut(&bucket) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(&bucket);
+        }
     }
 }
 

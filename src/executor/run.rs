@@ -13,7 +13,9 @@ use super::perform::Performer;
 use super::pool::Lane;
 use crate::encoding;
 use crate::error::{Error, Missing, Result};
-use crate::kv::{BucketId, Command, CommandId, Counts, Effect, Overlay, Row, Transaction, Write};
+use crate::kv::{
+    BucketId, Command, CommandId, Counts, DIRECTORY, Effect, Overlay, Row, Transaction, Write,
+};
 use crate::mutant::{self, Mutant};
 use crate::raft::{Proposal, Verdict};
 use crate::script::{Vm, Watch};
@@ -93,6 +95,10 @@ impl Turn<'_> {
         let mut ground = None;
         for _ in 0..TURN_JOBS_MAX {
             let Some((job, overlay)) = self.chain.take(term) else { return };
+            if self.chain.bucket == DIRECTORY {
+                // Deletions of buckets change it, and are not of this chain.
+                ground = None;
+            }
             self.run_job(term, job, overlay, &mut ground);
             if begun.elapsed() > TURN_TIME_MAX {
                 return;

@@ -71,11 +71,12 @@ impl Stats {
             tracing::warn!(bucket = bucket.0, script = %name, ms, fuel, "a slow script");
         }
         let counted = &mut *lock(&self.counted);
-        let own = counted.scripts.entry(bucket).or_default();
-        if let Some(stats) = own.get_mut(name) {
+        let known = counted.scripts.get_mut(&bucket).and_then(|own| own.get_mut(name));
+        if let Some(stats) = known {
             stats.add(run);
         } else if counted.count < SCRIPTS_MAX {
             counted.count += 1;
+            let own = counted.scripts.entry(bucket).or_default();
             own.entry(name.clone()).or_default().add(run);
         }
     }

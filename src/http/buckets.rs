@@ -2,7 +2,7 @@
 
 use axum::response::Response;
 use bytes::Bytes;
-use http::StatusCode;
+use http::{HeaderValue, StatusCode};
 
 use super::Edge;
 use super::answer::{self, Format, JSON, Outcome, from_answer, to_json};
@@ -12,13 +12,15 @@ use super::fields::Fields;
 use super::leader::{Route, Write, on_leader, write_on_leader};
 use super::once::once;
 use super::owner::owned;
-use crate::api::{BucketCreated, BucketInfo};
+use crate::api::{BucketCreated, BucketInfo, paths};
 use crate::config::CreateBuckets;
 use crate::error::{Error, Missing, Result};
-use crate::kv::{BucketName, Operation, PolicyPatch, Transaction};
+use crate::kv::{BucketName, Once, Operation, PolicyPatch, Transaction};
 
 /// Largest body that names a policy, in bytes.
 const POLICY_BODY_BYTES_MAX: usize = 16 << 10;
+/// Shortest `Idempotency-Key` of a creation, in bytes.
+const CREATION_KEY_BYTES_MIN: usize = 16;
 const LIMIT: (&str, usize) = ("a policy", POLICY_BODY_BYTES_MAX);
 
 /// `POST /`: creates a bucket with the name that was chosen, or one that nobody can guess.
@@ -37,11 +39,24 @@ pub(super) async fn create(edge: &Edge, call: &Call, payload: &mut Payload) -> O
         if fields.number("default_ttl")?.is_none() {
             policy.default_ttl = Some(edge.default_ttl);
         }
-        let once = once(call, &body)?.map(|once| once.within(""));
+        let once = creation_once(call, &body)?;
         let answer = edge.node.create_bucket(name, policy, once).await?;
         created(call, answer).map_err(|error| Error::Unknown(error.to_string()).into())
     };
     on_leader(edge, call, payload, LIMIT, Route::Proxy, run).await
+}
+
+/// A creation's key. All of them lie in one place, and most come from strangers: it must be one that nobody
+/// else will think of, or two strangers would share a bucket.
+fn creation_once(call: &Call, body: &Bytes) -> Result<Option<Once>> {
+    let Some(once) = once(call, body)? else { return Ok(None) };
+    let key = call.headers.get(paths::IDEMPOTENCY_KEY).map_or(0, HeaderValue::len);
+    if key < CREATION_KEY_BYTES_MIN {
+        return Err(Error::invalid(format!(
+            "the Idempotency-Key of a creation has at least {CREATION_KEY_BYTES_MIN} bytes: a UUID will do"
+        )));
+    }
+    Ok(Some(once.within("")))
 }
 
 /// The executor answers with the name, which may be that of an earlier call.

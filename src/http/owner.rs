@@ -17,13 +17,17 @@ pub(super) async fn owned(
     read: impl FnOnce(&mut Transaction) -> Result<Response>,
 ) -> Outcome {
     let credential = call.credential()?;
+    // Sources and tokens can be many: a turn, as lists have.
+    let _turn = edge.room.list().await?;
     let mut txn = patiently(|| edge.node.read(bucket)).await?;
     let revision = txn.read_revision();
     let checked = |txn: &mut Transaction| {
         grant(txn, &credential)?.check_owner()?;
         read(txn)
     };
-    let mut response = checked(&mut txn).map_err(|error| Failure::at(revision, error))?;
+    let read = || checked(&mut txn);
+    let mut response =
+        tokio::task::block_in_place(read).map_err(|error| Failure::at(revision, error))?;
     answer::set_revision(response.headers_mut(), revision);
     Ok(response)
 }

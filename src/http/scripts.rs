@@ -40,7 +40,10 @@ pub(super) async fn run(
     call.check_unconditional()?;
     redeem(edge, call)?;
     let credential = call.credential()?;
-    if edge.node.may_be_readonly(bucket, name)?
+    // Under a key it may have been done before, when it was another version: the leader knows.
+    let keyed = call.headers.contains_key(paths::IDEMPOTENCY_KEY);
+    if !keyed
+        && edge.node.may_be_readonly(bucket, name)?
         && let Some(response) = run_readonly(edge, call, payload, bucket, name).await?
     {
         return Ok(response);

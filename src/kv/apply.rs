@@ -49,7 +49,7 @@ pub fn apply(store: &mut impl Store, term: u64, index: u64, command: &Command) -
             revision = index;
         }
         Effect::DeleteBucket { directory } => {
-            delete_bucket(store, command.bucket, &meta, directory)?;
+            delete_bucket(store, command, &meta, directory)?;
             return Ok(Outcome::Applied { revision });
         }
     }
@@ -93,15 +93,20 @@ fn create_bucket(
 
 fn delete_bucket(
     store: &mut impl Store,
-    id: BucketId,
+    command: &Command,
     meta: &BucketMeta,
     rows: &[Write],
 ) -> Result<()> {
+    let id = command.bucket;
     let name = BucketName::parse(&meta.name)
         .map_err(|_| Error::corrupt("bucket meta", format!("name {:?}", meta.name)))?;
     store.delete(keyspace::meta_key(id));
     store.delete_range(keyspace::rows_start(id), keyspace::rows_end(id));
+    // What was executed on the directory as it was conflicts, and is run again.
     let mut directory = store::meta(store, DIRECTORY)?.unwrap_or_default();
+    directory.head = command.id;
+    directory.now = directory.now.max(command.now);
+    directory.revision += 1;
     let write = Write { row: Row::bucket(&name), value: None };
     make_writes(store, DIRECTORY, &mut directory, &[write])?;
     make_writes(store, DIRECTORY, &mut directory, rows)?;

@@ -275,6 +275,8 @@ pub struct Counts {
     pub expiring: u64,
     /// Scripts.
     pub scripts: u64,
+    /// Bytes of the scripts' rows, with those of all versions that are kept.
+    pub scripts_bytes: u64,
     /// Tokens.
     pub tokens: u64,
     /// Recorded answers.
@@ -299,14 +301,14 @@ impl Counts {
         let (count, sum) = match row.table {
             Table::Key => (&mut self.keys, Some(&mut self.bytes)),
             Table::Expiry => (&mut self.expiring, None),
-            Table::Script => (&mut self.scripts, None),
+            Table::Script => (&mut self.scripts, Some(&mut self.scripts_bytes)),
+            Table::ScriptVersion => {
+                self.scripts_bytes = op(self.scripts_bytes, bytes);
+                return;
+            }
             Table::Token => (&mut self.tokens, None),
             Table::Recorded => (&mut self.recorded, Some(&mut self.recorded_bytes)),
-            Table::Policy
-            | Table::Bucket
-            | Table::Node
-            | Table::ScriptVersion
-            | Table::Readonly => return,
+            Table::Policy | Table::Bucket | Table::Node | Table::Readonly => return,
         };
         *count = op(*count, 1);
         if let Some(sum) = sum {
@@ -332,6 +334,7 @@ impl Counts {
             bytes: op(self.bytes, other.bytes),
             expiring: op(self.expiring, other.expiring),
             scripts: op(self.scripts, other.scripts),
+            scripts_bytes: op(self.scripts_bytes, other.scripts_bytes),
             tokens: op(self.tokens, other.tokens),
             recorded: op(self.recorded, other.recorded),
             recorded_bytes: op(self.recorded_bytes, other.recorded_bytes),

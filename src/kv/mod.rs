@@ -3,9 +3,9 @@
 //! A *bucket* holds rows: keys, scripts, its policy. It is the unit of order: every change of a
 //! bucket is a [`Command`], executed on the leader and made of concrete effects, and each command names
 //! its predecessor. [`apply()`] makes the effects only where that predecessor is the bucket's *head*.
-//! So a command applies onto exactly the state that it was executed on, or not at all. Two things
-//! change rows of the directory without its head: deleting a bucket frees its name, and a membership
-//! records its node ids. Neither takes a name, so what a creation saw as free still is.
+//! So a command applies onto exactly the state that it was executed on, or not at all. The deletion of a
+//! bucket becomes the head of the directory, too: it frees a name. A membership records its node ids there
+//! without one, which no creation reads.
 //!
 //! Invariants:
 //! - Only [`apply()`] and [`record_nodes`] change replicated state, and both are deterministic.

@@ -59,9 +59,11 @@ pub struct Policy {
     /// The key for reading.
     pub read_key: Option<KeyHash>,
     /// The key that tokens are signed with.
-    pub signing_key: Option<KeyHash>,
+    pub signing_key: Option<SigningKey>,
     /// The one before, whose tokens are still valid.
-    pub previous_signing_key: Option<KeyHash>,
+    pub previous_signing_key: Option<SigningKey>,
+    /// How many signing keys there have been.
+    pub signing_keys: u64,
     /// Seconds that a key lives unless it says otherwise; 0 is for ever.
     pub default_ttl: u64,
     /// Keys that the bucket may hold; 0 is as many as the node lets it.
@@ -70,6 +72,16 @@ pub struct Policy {
     pub max_bytes: u64,
     /// Whom to write to about the bucket.
     pub email: Option<String>,
+}
+
+/// A key that tokens are signed with. It has a number: one that comes back later is another, and does not
+/// make its old tokens valid again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SigningKey {
+    /// What signs in place of the key.
+    pub hash: KeyHash,
+    /// Which of the bucket's signing keys it is.
+    pub number: u64,
 }
 
 /// A change of a policy; what is `None` stays. An empty key is taken away.
@@ -117,8 +129,8 @@ impl PolicyPatch {
     pub fn change(&self, policy: &Policy) -> Result<Policy> {
         let mut policy = policy.clone();
         if policy.secret_key.is_none() {
-            // Everybody is its owner: a stranger could claim a public bucket, or lock others out of it.
-            let text = "a bucket that was made without a secret key cannot be changed";
+            // Or a stranger could claim a public bucket, by any of its keys.
+            let text = "the bucket was made without a secret key: its policy cannot be changed";
             return Err(Error::Forbidden(text.to_owned()));
         }
         if let Some(secret_key) = self.secret_key.as_deref() {
@@ -137,7 +149,10 @@ impl PolicyPatch {
         policy.read_key = changed_key(&policy.read_key, self.read_key.as_deref())?;
         if let Some(new) = self.signing_key.as_deref() {
             let old = policy.signing_key.take();
-            policy.signing_key = changed_key(&None, Some(new))?;
+            let number = policy.signing_keys + 1;
+            policy.signing_keys = number;
+            let hash = changed_key(&None, Some(new))?;
+            policy.signing_key = hash.map(|hash| SigningKey { hash, number });
             policy.previous_signing_key = old.filter(|_| self.keep_signing_key);
         }
         if self.drop_previous_signing_key {
@@ -409,6 +424,9 @@ impl Policy {
                 "the credential fits no key and no token of this bucket".to_owned(),
             ));
         }
+        // Without any key everybody owns the bucket; without a secret key, whoever may write and read it by
+        // a key: one that only reads is for those who are not to change anything.
+        let open = self.write_key.is_none() && self.read_key.is_none();
         let write = writer || self.write_key.is_none();
         let read = reader || self.read_key.is_none();
         let may = |permission: &Permission| match permission {
@@ -417,8 +435,7 @@ impl Policy {
             Permission::Enumerate => read && self.secret_key.is_none(),
         };
         Ok(Grant {
-            // Without a secret key nobody is a stranger; else a stranger could claim the bucket.
-            owner: self.secret_key.is_none() && write && read,
+            owner: self.secret_key.is_none() && (open || (writer && read)),
             prefix: Bytes::new(),
             permissions: Permission::ALL.into_iter().filter(may).collect(),
             execute: Execute::Unsaid,

@@ -72,7 +72,18 @@ struct Recorded {
 
 /// The answer that was given before, if there is one.
 pub fn find(txn: &mut Transaction, once: &Once) -> Result<Option<Answer>> {
-    let Some(bytes) = txn.row(&once.row())? else { return Ok(None) };
+    let row = txn.row(&once.row())?;
+    answer(txn, once, row)
+}
+
+/// The answer that the deletion of an earlier life of the bucket was given; of the directory.
+pub fn find_deletion(txn: &mut Transaction, once: &Once) -> Result<Option<Answer>> {
+    let row = txn.directory_row(&once.row())?;
+    answer(txn, once, row)
+}
+
+fn answer(txn: &mut Transaction, once: &Once, row: Option<Bytes>) -> Result<Option<Answer>> {
+    let Some(bytes) = row else { return Ok(None) };
     let Recorded { digest, expires_at, answer } = encoding::decode("recorded answer", &bytes)?;
     if !txn.is_alive(Some(expires_at)) || mutant::strikes(Mutant::RecordForgotten, 20) {
         return Ok(None);
@@ -81,6 +92,11 @@ pub fn find(txn: &mut Transaction, once: &Once) -> Result<Option<Answer>> {
         return Err(Error::IdempotencyMismatch);
     }
     Ok(Some(Answer { replayed: true, ..answer }))
+}
+
+/// When a record dies.
+pub(super) fn expires_at(row: &[u8]) -> Result<u64> {
+    Ok(encoding::decode::<Recorded>("recorded answer", row)?.expires_at)
 }
 
 /// Fails where there is no room for another record.

@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use super::command::BucketId;
 use super::keyspace::{Row, Table};
 use super::limits::{KEY_BYTES_MAX, TOKEN_PERMISSIONS_MAX, TOKENS_MAX, TTL_SECONDS_MAX};
-use super::policy::{Credential, Execute, Grant, KeyHash, Permission, Policy};
+use super::policy::{Credential, Execute, Grant, Permission, Policy, SigningKey};
 use super::transaction::Transaction;
 use crate::encoding;
 use crate::error::{Error, Missing, Result};
@@ -134,10 +134,11 @@ fn id(bucket: BucketId, revision: u64, seed: u64, nonce: u64) -> String {
     id
 }
 
-fn sign(key: &KeyHash, bucket: BucketId, id: &str) -> Hmac<Sha256> {
-    let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(key.bytes())
+fn sign(key: &SigningKey, bucket: BucketId, id: &str) -> Hmac<Sha256> {
+    let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(key.hash.bytes())
         .expect("a key of any length will do");
     mac.update(b"kvdb token");
+    mac.update(&key.number.to_be_bytes());
     mac.update(&bucket.0.to_be_bytes());
     mac.update(id.as_bytes());
     mac
@@ -155,7 +156,7 @@ pub(super) fn grant(
     let Ok(mac) = BASE64_URL_SAFE_NO_PAD.decode(mac) else { return Ok(None) };
     let keys = [&policy.signing_key, &policy.previous_signing_key];
     let bucket = txn.bucket();
-    let signs = |key: &KeyHash| sign(key, bucket, id).verify_slice(&mac).is_ok();
+    let signs = |key: &SigningKey| sign(key, bucket, id).verify_slice(&mac).is_ok();
     if id.len() != ID_CHARACTERS || !keys.into_iter().flatten().any(signs) {
         return Ok(None);
     }
@@ -166,6 +167,11 @@ fn find(txn: &mut Transaction, id: &str) -> Result<Option<Token>> {
     let Some(bytes) = txn.row(&Row::token(id))? else { return Ok(None) };
     let token: Token = encoding::decode("token", &bytes)?;
     Ok(txn.is_alive(Some(token.expires_at)).then_some(token))
+}
+
+/// When a token's row dies.
+pub(super) fn expires_at(row: &[u8]) -> Result<u64> {
+    Ok(encoding::decode::<Token>("token", row)?.expires_at)
 }
 
 /// Ends a token.

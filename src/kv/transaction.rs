@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::command::{BucketId, Write};
+use super::command::{BucketId, DIRECTORY, Write};
 use super::keyspace::{self, Counts, Record, Row, Script, Table};
 use super::limits::{
     TRANSACTION_BYTES_MAX, TRANSACTION_READS_MAX, TRANSACTION_WRITES_MAX, TTL_SECONDS_MAX,
@@ -23,7 +23,9 @@ use super::merge::{Merge, RowBounds, boxed};
 use super::name::{Key, ScriptName};
 use super::overlay::Overlay;
 use super::policy::Policy;
+use super::recorded;
 use super::store::{self, SharedView};
+use super::token;
 use crate::encoding;
 use crate::error::{Error, Result};
 use crate::mutant::{self, Mutant};
@@ -169,6 +171,12 @@ impl Transaction {
     #[must_use]
     pub fn traced_reads(&self) -> &[Bytes] {
         self.trace.as_deref().unwrap_or_default()
+    }
+
+    /// A row of the directory, as it is in the view: what was deleted before this life of the bucket began.
+    pub(super) fn directory_row(&mut self, row: &Row) -> Result<Option<Bytes>> {
+        self.count_read()?;
+        store::row(&*self.view, DIRECTORY, row)
     }
 
     /// What is written so far, in row order.
@@ -379,8 +387,12 @@ impl Transaction {
         let due = due.filter(|pair| !matches!(pair, Ok((_, None)))).take(limit + 1);
         let due: Vec<_> = due.map(|pair| pair.map(|(name, _)| name)).collect::<Result<_>>()?;
         for name in due.iter().take(limit) {
-            let (_, row) = Row::expiring(name)?;
-            self.put_row(row, None)?;
+            let (expires_at, row) = Row::expiring(name)?;
+            // A row that was written anew without its old time being moved lives on.
+            let current = self.current(&row)?;
+            if dies_at(&row, current.as_deref())? == Some(expires_at) {
+                self.replace_row(row, current.as_ref(), None)?;
+            }
             self.put_row(Row { table: Table::Expiry, name: name.clone() }, None)?;
         }
         Ok(due.len() > limit)
@@ -510,6 +522,17 @@ impl Transaction {
             return Err(Error::ScriptLimit { limit: "the reads of a transaction", max });
         }
         Ok(())
+    }
+}
+
+/// When a row dies by what it says itself.
+fn dies_at(row: &Row, value: Option<&[u8]>) -> Result<Option<u64>> {
+    let Some(value) = value else { return Ok(None) };
+    match row.table {
+        Table::Key => Ok(decode_record(value)?.expires_at),
+        Table::Token => token::expires_at(value).map(Some),
+        Table::Recorded => recorded::expires_at(value).map(Some),
+        _ => Err(Error::corrupt("expiry row", "of a table whose rows do not die")),
     }
 }
 

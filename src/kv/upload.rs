@@ -7,7 +7,7 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
 use super::keyspace::{Row, Script, ScriptMode, Table, script_versions_start};
-use super::limits::{SCRIPT_SOURCE_BYTES_MAX, SCRIPT_VERSIONS_MAX};
+use super::limits::{SCRIPT_SOURCE_BYTES_MAX, SCRIPT_VERSIONS_MAX, SCRIPTS_BYTES_MAX, SCRIPTS_MAX};
 use super::name::ScriptName;
 use super::operation::Answer;
 use super::transaction::Transaction;
@@ -34,6 +34,13 @@ pub(super) fn put(
     let surplus = kept.len().saturating_sub(SCRIPT_VERSIONS_MAX);
     for (row, _) in kept.into_iter().take(surplus) {
         txn.put_row(Row { table: Table::ScriptVersion, name: row }, None)?;
+    }
+    let counts = txn.counts();
+    if counts.scripts > SCRIPTS_MAX {
+        return Err(Error::Quota { what: "scripts", max: SCRIPTS_MAX });
+    }
+    if counts.scripts_bytes > SCRIPTS_BYTES_MAX {
+        return Err(Error::Quota { what: "bytes of scripts", max: SCRIPTS_BYTES_MAX });
     }
     Ok(answer(version))
 }

@@ -106,7 +106,7 @@ struct Inner {
     data: DataDir,
     log: LogStore,
     /// Those who read the history take turns.
-    history_turns: Semaphore,
+    history_turns: Arc<Semaphore>,
     /// The identity on disk; locked while it changes.
     stored_identity: Mutex<Identity>,
     identity: Arc<PeerIdentity>,

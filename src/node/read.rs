@@ -81,7 +81,7 @@ impl Node {
         // Before the view: what is heard after it says nothing of it.
         let (age, view) = (self.state_age(), self.state().view());
         let id = store::bucket_id(&*view, bucket)?.ok_or_else(missing)?;
-        let txn = transaction::read_only(view, id, self.now_ms())?.ok_or_else(missing)?;
+        let txn = transaction::read_only(view, id, 0)?.ok_or_else(missing)?;
         Ok((txn, age))
     }
 

@@ -37,7 +37,7 @@ const COMPARED: Duration = Duration::from_secs(1);
 /// Election timeouts after which a leader that no quorum answers takes no more calls.
 const QUORUM_AGE_MAX: u64 = 3;
 /// Readers of the history at a time: each keeps a thread and the disk busy, and now and then the log.
-const HISTORY_TURNS: usize = 2;
+const HISTORY_TURNS: usize = 4;
 /// Between two looks at whether Raft still runs.
 const WATCH: Duration = Duration::from_millis(500);
 /// Between two times that a node asks whether it is a member.
@@ -85,7 +85,7 @@ impl Node {
         let node = Node(Arc::new(Inner {
             data,
             log,
-            history_turns: Semaphore::new(HISTORY_TURNS),
+            history_turns: Arc::new(Semaphore::new(HISTORY_TURNS)),
             stored_identity: Mutex::new(stored),
             links: Links::new(Arc::clone(&identity))?,
             identity,

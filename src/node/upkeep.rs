@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use futures::stream::{self, StreamExt};
 use serde::{Deserialize, Serialize};
 
 use super::Node;
@@ -21,6 +22,8 @@ const RECLAIM_EVERY: Duration = Duration::from_secs(2);
 const LOOK_BUCKETS_MAX: usize = 10_000;
 /// Sweeps of one bucket at each look: others wait.
 const SWEEPS_MAX: usize = 20;
+/// Buckets that are swept at a time: one whose scripts run long keeps none of the others.
+const SWEEPS_AT_A_TIME: usize = 64;
 
 /// What a follower asks the leader for.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -59,9 +62,8 @@ impl Node {
             match look {
                 Ok(Ok((buckets, next))) => {
                     from = next;
-                    for bucket in buckets {
-                        self.sweep_bucket(bucket).await;
-                    }
+                    let sweeps = stream::iter(buckets);
+                    sweeps.for_each_concurrent(SWEEPS_AT_A_TIME, |id| self.sweep_bucket(id)).await;
                 }
                 Ok(Err(error)) => self.heed(&error),
                 Err(error) => tracing::error!(%error, "a sweep failed"),

@@ -260,8 +260,13 @@ impl Node {
         &self,
         read: impl FnOnce() -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let turn = self.0.history_turns.acquire().await;
-        let _turn = turn.map_err(|e| Error::Internal(format!("the history: {e}")))?;
+        let turn = Arc::clone(&self.0.history_turns).acquire_owned().await;
+        let turn = turn.map_err(|e| Error::Internal(format!("the history: {e}")))?;
+        let read = move || {
+            // Kept for as long as the log is read, whether or not anybody still waits for it.
+            let _turn = turn;
+            read()
+        };
         tokio::task::spawn_blocking(read)
             .await
             .map_err(|e| Error::Internal(format!("reading the history: {e}")))?
