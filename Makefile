@@ -153,6 +153,15 @@ mutants: setup-lab ## Are planted bugs found? MUTANTS=a,b, MINUTES=n for each
 	@KVDB_BIN=$(CARGO_TARGET_DIR)/$(PROFILE)/kvdb-mutants $(JEPSEN) mutants --reports $(REPORTS)/mutants \
 		$(call comma_flag,MUTANTS,only) $(call comma_flag,MINUTES,minutes) $(call comma_flag,SEED,seed)
 
+.PHONY: fuzz
+fuzz: setup ## Hostile requests, scripts and bytes, generated: 5 minutes; MINUTES=n, or CASES=n of each kind
+	@cargo test --locked --package kvdb --lib --no-run
+	@fuzz() { KVDB_FUZZ_CASES=$$1 cargo test --locked --package kvdb --lib harm; }; \
+	if [ -n '$(CASES)' ]; then fuzz '$(CASES)'; exit; fi; \
+	SECONDS=0; rounds=0; \
+	until ((SECONDS >= 60 * $(or $(MINUTES),5))); do fuzz 500; rounds=$$((rounds + 1)); done; \
+	echo "fuzz: $$rounds rounds of 500 cases of each kind, $$SECONDS s"
+
 # --- Change it
 
 .PHONY: fix

@@ -18,6 +18,8 @@
 pub mod error;
 
 mod mutant;
+#[cfg(test)]
+mod testing;
 
 pub mod encoding;
 pub mod kv;

@@ -14,6 +14,7 @@ use cluster_tests::sources::{self, Source};
 const IMPORTS: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("mutant", &[]),
+    ("testing", &[]),
     ("metrics", &["error"]),
     ("encoding", &["error"]),
     ("kv", &["encoding", "error", "mutant"]),

@@ -1,11 +1,13 @@
 //! `POST /BUCKET`: several operations on keys, all or nothing.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
-use serde::Deserialize;
+use serde::de::{Error as _, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::Edge;
@@ -20,8 +22,75 @@ use crate::kv::{BucketName, Key, Lifetime, Number, Operation, Step};
 #[derive(Deserialize)]
 struct Body<'a> {
     #[serde(borrow)]
-    txn: Vec<BTreeMap<String, &'a RawValue>>,
+    txn: Operations<'a>,
 }
+
+/// The operations as they were sent. Read with its limits: a body is large, and most of it may be noise.
+struct Operations<'a>(Vec<BTreeMap<String, &'a RawValue>>);
+
+/// Most fields of an operation.
+const FIELDS_MAX: usize = 4;
+
+impl<'de: 'a, 'a> Deserialize<'de> for Operations<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct List;
+        impl<'de> Visitor<'de> for List {
+            type Value = Vec<BTreeMap<String, &'de RawValue>>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of operations")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(
+                self,
+                mut items: A,
+            ) -> std::result::Result<Self::Value, A::Error> {
+                let mut operations = Vec::new();
+                while let Some(OperationFields(fields)) = items.next_element()? {
+                    if operations.len() == BATCH_OPERATIONS_MAX {
+                        return Err(A::Error::custom(TOO_MANY));
+                    }
+                    operations.push(fields);
+                }
+                Ok(operations)
+            }
+        }
+        deserializer.deserialize_seq(List).map(Operations)
+    }
+}
+
+/// The fields of one operation; each once, and not many.
+struct OperationFields<'a>(BTreeMap<String, &'a RawValue>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for OperationFields<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct Fields;
+        impl<'de> Visitor<'de> for Fields {
+            type Value = BTreeMap<String, &'de RawValue>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an operation")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(
+                self,
+                mut items: A,
+            ) -> std::result::Result<Self::Value, A::Error> {
+                let mut fields = BTreeMap::new();
+                while let Some((name, value)) = items.next_entry::<String, &'de RawValue>()? {
+                    if fields.len() == FIELDS_MAX || fields.insert(name, value).is_some() {
+                        return Err(A::Error::custom("a field twice, or too many fields"));
+                    }
+                }
+                Ok(fields)
+            }
+        }
+        deserializer.deserialize_map(Fields).map(OperationFields)
+    }
+}
+
+/// What reading fails with where there are too many operations.
+const TOO_MANY: &str = "too many operations";
 
 /// Runs a transaction.
 pub(super) async fn run(
@@ -39,13 +108,13 @@ pub(super) async fn run(
 
 fn steps(body: &Bytes, value_bytes_max: usize) -> Result<Vec<Step>> {
     let body: Body<'_> = serde_json::from_slice(body).map_err(|e| {
+        if e.to_string().starts_with(TOO_MANY) {
+            let text = format!("a transaction has at most {BATCH_OPERATIONS_MAX} operations");
+            return Error::invalid(text);
+        }
         Error::invalid(format!("send {{\"txn\":[…]}}: line {}, column {}", e.line(), e.column()))
     })?;
-    if body.txn.len() > BATCH_OPERATIONS_MAX {
-        let text = format!("a transaction has at most {BATCH_OPERATIONS_MAX} operations");
-        return Err(Error::invalid(text));
-    }
-    let numbered = body.txn.iter().enumerate();
+    let numbered = body.txn.0.iter().enumerate();
     let step = |(index, fields)| {
         let fields = Fields { index, fields };
         let step = fields.step(value_bytes_max)?;
@@ -254,6 +323,8 @@ mod tests {
             (r#"{"txn":[{"set":"a","value":1,"tll":2}]}"#, "`tll` is not known"),
             (r#"{"txn":[{"set":"a","value":1,"ttl":-2}]}"#, "`ttl` is a whole number"),
             (r#"{"txn":[{"incr":"a","by":"x"}]}"#, "not a number"),
+            (r#"{"txn":[{"set":"a","set":"b","value":1}]}"#, "send {\"txn\":[…]}"),
+            (r#"{"txn":[{"a":1,"b":1,"c":1,"d":1,"e":1}]}"#, "send {\"txn\":[…]}"),
             (r#"{"txn":[{"check":"a"}]}"#, "`check` takes a `version`"),
             (r#"{"txn":[{"get":""}]}"#, "at least one byte"),
             (r#"{"txn":[{"set":"a","value_base64":"*"}]}"#, "is base64"),

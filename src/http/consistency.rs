@@ -5,9 +5,10 @@ use std::time::Duration;
 use http::HeaderValue;
 
 use super::Edge;
-use super::answer::{self, AGE, Outcome};
+use super::answer::{self, AGE, Outcome, with_applied};
 use super::call::Call;
 use super::query::Query;
+use crate::api::ErrorCode;
 use crate::error::{Error, Result};
 use crate::node::Consistency;
 
@@ -41,7 +42,9 @@ pub(super) fn with_age(
     let Some(age) = age else { return outcome };
     let mut response = outcome.unwrap_or_else(|failure| {
         edge.node.heed(&failure.error);
-        answer::from_failure(call, &failure, None)
+        // Of a script as well: nothing that reads stale data writes.
+        let applied = ErrorCode::of(&failure.error).applied();
+        with_applied(answer::from_failure(call, &failure, None), applied)
     });
     let age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
     response.headers_mut().insert(AGE, HeaderValue::from(age_ms));

@@ -37,7 +37,7 @@ pub(super) async fn run(
     let name = ScriptName::parse(NAME)?;
     let source = compiled(&name, &body).await?;
     // The body is the script, not what it is called with.
-    let mut script_call = script_call(call, &name, Bytes::new());
+    let mut script_call = script_call(call, &name, Bytes::new())?;
     Arc::make_mut(&mut script_call.request).method = Method::POST.as_str().to_owned();
     let ran = edge.node.dry_run(bucket, script_call, source, &credential).await?;
     let mut response = respond(StatusCode::OK, JSON, told(&ran)?);

@@ -10,6 +10,9 @@ use bytes::Bytes;
 use crate::api::paths::{CREDENTIALS, TICKET};
 use crate::error::{Error, Result};
 
+/// Most fields of a form.
+const FORM_FIELDS_MAX: usize = 1000;
+
 /// The pairs of a query or a form, in the order they were sent.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Query(Vec<(String, Bytes)>);
@@ -19,6 +22,15 @@ impl Query {
     pub(super) fn parse(raw: &[u8]) -> Self {
         let pairs = raw.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty());
         Query(pairs.map(parse_pair).collect())
+    }
+
+    /// The same for a form, which may be as long as a body: with its own limit, for a field in memory takes
+    /// many times its bytes.
+    pub(super) fn parse_form(raw: &[u8]) -> Result<Self> {
+        if raw.iter().filter(|byte| **byte == b'&').count() >= FORM_FIELDS_MAX {
+            return Err(Error::invalid(format!("a form has at most {FORM_FIELDS_MAX} fields")));
+        }
+        Ok(Self::parse(raw))
     }
 
     /// A parameter's bytes; the last, where it was sent more than once.
@@ -110,6 +122,13 @@ mod tests {
         assert_eq!(query.text("e").unwrap(), "%zz");
         assert_eq!(query.text("f").unwrap(), "a=b");
         assert_eq!(query.get("g"), None);
+    }
+
+    #[test]
+    fn forms_have_a_limit() {
+        let form = |fields: usize| Query::parse_form("a=1&".repeat(fields - 1).as_bytes());
+        assert!(form(FORM_FIELDS_MAX).is_ok());
+        assert!(matches!(form(FORM_FIELDS_MAX + 1), Err(Error::Invalid(_))));
     }
 
     #[test]

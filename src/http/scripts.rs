@@ -51,7 +51,7 @@ pub(super) async fn run(
     let limit = ("a request body", edge.value_bytes_max);
     let run = async |body: Bytes| {
         let once = once(call, &body)?;
-        let request = Request::Run(script_call(call, name, body));
+        let request = Request::Run(script_call(call, name, body)?);
         from_told(edge.node.execute(bucket, request, credential.clone(), once).await)
     };
     on_leader(edge, call, payload, limit, Route::Script(bucket), run).await
@@ -68,7 +68,7 @@ async fn run_readonly(
     let consistency = consistency::of(&call.query)?;
     let credential = call.credential()?;
     let body = payload.read("a request body", edge.value_bytes_max).await?;
-    let script_call = script_call(call, name, body);
+    let script_call = script_call(call, name, body)?;
     let ran = patiently(|| edge.node.run_readonly(bucket, &script_call, &credential, consistency));
     match ran.await? {
         Some((told, age)) => consistency::with_age(edge, call, from_told(told), age).map(Some),
@@ -76,9 +76,9 @@ async fn run_readonly(
     }
 }
 
-pub(super) fn script_call(call: &Call, name: &ScriptName, body: Bytes) -> ScriptCall {
-    let form = if call.is_form() { Query::parse(&body) } else { Query::default() };
-    ScriptCall {
+pub(super) fn script_call(call: &Call, name: &ScriptName, body: Bytes) -> Result<ScriptCall> {
+    let form = if call.is_form() { Query::parse_form(&body)? } else { Query::default() };
+    Ok(ScriptCall {
         name: name.clone(),
         vars: Arc::new(vars(&call.query, &form, &call.origin.remote_addr)),
         request: Arc::new(script::Request {
@@ -87,7 +87,7 @@ pub(super) fn script_call(call: &Call, name: &ScriptName, body: Bytes) -> Script
             headers: headers(call),
             body,
         }),
-    }
+    })
 }
 
 /// `kvdb.var`: the query without credentials, then the form, then what cannot be faked.
@@ -299,6 +299,7 @@ mod tests {
                 .unwrap();
             let call = Call::new(request.into_parts().0, Origin::default());
             script_call(&call, &ScriptName::parse("s").unwrap(), Bytes::from_static(b"f=2"))
+                .unwrap()
         };
         let form = call("application/x-www-form-urlencoded");
         assert_eq!(form.vars.get("f").map(String::as_str), Some("2"));

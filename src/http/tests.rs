@@ -1,5 +1,6 @@
 //! The edge over a node of its own: requests in, answers out, no socket.
 
+mod fuzz;
 mod watch;
 
 use std::sync::Arc;

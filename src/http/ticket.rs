@@ -31,7 +31,10 @@ impl Ticket {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::testing::fuzz;
 
     #[test]
     fn hops_travel_from_the_second_redirect_on() {
@@ -43,5 +46,16 @@ mod tests {
         for forged in ["abc.", "abc.x", "abc.-1", "abc.999"] {
             assert!(Ticket::parse(forged).hops > HOPS_MAX, "{forged}");
         }
+    }
+
+    #[test]
+    fn no_ticket_harms() {
+        fuzz(300, prop_oneof![any::<String>(), "[a-z]{0,3}\\.?[0-9.+-]{0,4}"], |text: String| {
+            let ticket = Ticket::parse(&text);
+            if (1..=HOPS_MAX).contains(&ticket.hops) {
+                prop_assert_eq!(Ticket::parse(&ticket.text()), ticket);
+            }
+            Ok(())
+        });
     }
 }

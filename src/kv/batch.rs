@@ -5,7 +5,7 @@
 use bytes::Bytes;
 
 use super::json;
-use super::limits::BATCH_OPERATIONS_MAX;
+use super::limits::{BATCH_ANSWER_BYTES_MAX, BATCH_OPERATIONS_MAX};
 use super::name::Key;
 use super::number::Number;
 use super::operation::{Answer, increment};
@@ -91,6 +91,10 @@ pub(super) fn run(steps: &[Step], txn: &mut Transaction) -> Result<Answer> {
             results.push(b',');
         }
         step.run(txn, &mut results)?;
+        if results.len() > BATCH_ANSWER_BYTES_MAX {
+            let max = BATCH_ANSWER_BYTES_MAX as u64;
+            return Err(Error::TooLarge { limit: "the answer of a transaction", max });
+        }
     }
     let writes = txn.writes().next().is_some();
     let revision = if writes { txn.revision() } else { txn.read_revision() };

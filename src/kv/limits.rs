@@ -31,14 +31,16 @@ pub const TTL_SECONDS_MAX: u64 = 10 * 365 * 86_400;
 pub const SWEEP_ROWS_MAX: usize = 500;
 /// Operations of one `POST /BUCKET`.
 pub const BATCH_OPERATIONS_MAX: usize = 1000;
+/// Bytes of the results of one `POST /BUCKET`.
+pub const BATCH_ANSWER_BYTES_MAX: usize = 8 << 20;
 /// Scripts of a bucket.
 pub const SCRIPTS_MAX: u64 = 1000;
 /// Bytes of a bucket's scripts, with all the versions that are kept.
 pub const SCRIPTS_BYTES_MAX: u64 = 64 << 20;
 /// Versions of a script that are kept; the oldest goes when another comes.
 pub const SCRIPT_VERSIONS_MAX: usize = 32;
-/// Tokens of a bucket.
-pub const TOKENS_MAX: u64 = 100_000;
+/// Tokens of a bucket: as many as one command can take away when the signing key changes.
+pub const TOKENS_MAX: u64 = 20_000;
 /// How long a token is valid where nobody says, in seconds: a day.
 pub const TOKEN_TTL_DEFAULT: u64 = 86_400;
 /// Words in a token's permissions.

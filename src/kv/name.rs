@@ -86,11 +86,12 @@ impl ScriptName {
     /// Parses a name; the error says what is allowed.
     pub fn parse(name: &str) -> Result<Self> {
         let legal = |c: char| c.is_ascii_alphanumeric() || "_-./".contains(c);
-        let parts_legal = name.split('/').all(|part| !part.is_empty());
+        // Clients take `.` and `..` out of a path.
+        let parts_legal = name.split('/').all(|part| !matches!(part, "" | "." | ".."));
         if name.len() > SCRIPT_NAME_MAX || !parts_legal || !name.chars().all(legal) {
             return Err(Error::invalid(format!(
                 "a script name is 1 to {SCRIPT_NAME_MAX} characters of A-Z a-z 0-9 _ - . \
-                 with single slashes between parts"
+                 with single slashes between parts, none of them `.` or `..`"
             )));
         }
         Ok(ScriptName(name.to_owned()))
@@ -139,7 +140,7 @@ mod tests {
         for good in ["a", "lib/a.lua", "A_b-9"] {
             assert_eq!(ScriptName::parse(good).unwrap().as_str(), good);
         }
-        for bad in ["", "/a", "a/", "a//b", "a b", "é", &"x".repeat(129)] {
+        for bad in ["", "/a", "a/", "a//b", "..", "a/../b", "./a", "a b", "é", &"x".repeat(129)] {
             assert!(ScriptName::parse(bad).is_err(), "{bad:?}");
         }
     }

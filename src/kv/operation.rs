@@ -195,6 +195,7 @@ impl Operation {
             }
             Operation::ChangePolicy(patch) => {
                 let changed = patch.change(&*txn.policy()?)?;
+                token::drop_unsigned(txn, &changed)?;
                 txn.set_policy(&changed)?;
                 Ok(Answer::text(""))
             }

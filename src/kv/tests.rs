@@ -30,6 +30,7 @@
 //! runner checks that counts and digests are those of the rows. `UPDATE_GOLDENFILES=1` rewrites what
 //! the scripts expect; read the difference.
 
+mod fuzz;
 mod speculation;
 
 use std::collections::{BTreeMap, VecDeque};

@@ -36,13 +36,15 @@ pub struct Token {
     pub execute: Execute,
     /// When it ends, in milliseconds since 1970.
     pub expires_at: u64,
+    /// The number of the signing key that it was made with.
+    pub signing_key: u64,
 }
 
 impl Token {
     /// What it permits, as a grant.
     #[must_use]
     pub fn grant(self) -> Grant {
-        let Token { prefix, permissions, execute, expires_at: _ } = self;
+        let Token { prefix, permissions, execute, .. } = self;
         Grant { owner: false, prefix, permissions, execute }
     }
 }
@@ -84,6 +86,7 @@ pub fn mint(
         permissions: request.permissions.clone(),
         execute: request.execute.clone(),
         expires_at,
+        signing_key: key.number,
     };
     txn.move_expiry(&row, None, Some(expires_at))?;
     txn.put_row(row, Some(encoding::encode(&token)?.into()))?;
@@ -180,6 +183,21 @@ pub(super) fn revoke(txn: &mut Transaction, id: &str) -> Result<()> {
     let row = Row::token(id);
     txn.move_expiry(&row, Some(token.expires_at), None)?;
     txn.put_row(row, None)
+}
+
+/// Removes the tokens whose signing key is none of the policy's any more.
+pub(super) fn drop_unsigned(txn: &mut Transaction, policy: &Policy) -> Result<()> {
+    let keys = [&policy.signing_key, &policy.previous_signing_key];
+    let live: Vec<u64> = keys.into_iter().flatten().map(|key| key.number).collect();
+    for (id, bytes) in txn.rows(Table::Token, b"")? {
+        let token: Token = encoding::decode("token", &bytes)?;
+        if !live.contains(&token.signing_key) {
+            let row = Row { table: Table::Token, name: id };
+            txn.move_expiry(&row, Some(token.expires_at), None)?;
+            txn.put_row(row, None)?;
+        }
+    }
+    Ok(())
 }
 
 /// The tokens whose rows stand, in the order of their ids.

@@ -96,8 +96,11 @@ mod tests {
     use futures::StreamExt;
     use futures::executor::block_on;
     use futures::stream;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
 
     use super::*;
+    use crate::testing::{damage, damaged, fuzz};
 
     fn read(chunks: Vec<Bytes>) -> Vec<Result<String>> {
         let body = stream::iter(chunks.into_iter().map(Ok::<_, Error>));
@@ -120,5 +123,21 @@ mod tests {
         assert!(matches!(torn.as_slice(), [Err(Error::Corrupt { .. })]));
         let huge = read(vec![Bytes::from_static(&[0xff; 8])]);
         assert!(matches!(huge.as_slice(), [Err(Error::Corrupt { .. })]));
+    }
+
+    #[test]
+    fn no_body_harms() {
+        let bodies = (vec(any::<String>(), 0..4), damage(4), 1usize..50);
+        fuzz(200, bodies, |(values, damage, size)| {
+            let body: Vec<Bytes> = values.iter().map(|value| frame(value).unwrap()).collect();
+            let harmed = damaged(body.concat(), &damage);
+            let chunks = harmed.chunks(size).map(Bytes::copy_from_slice).collect();
+            let ended = read(chunks);
+            prop_assert!(ended.len() <= harmed.len() / LENGTH_BYTES + 1);
+            if harmed == body.concat() {
+                prop_assert_eq!(ended.into_iter().collect::<Result<Vec<_>>>(), Ok(values));
+            }
+            Ok(())
+        });
     }
 }

@@ -15,8 +15,9 @@ use crate::kv::Answer;
 
 /// Headers that a script may set, beside those that begin with `x-`.
 const HEADERS: [&str; 4] = ["content-type", "cache-control", "location", "etag"];
-/// Headers that say what KVdb did are not a script's to write.
-const HEADER_RESERVED: &str = "x-kvdb-";
+/// What a script may not write: what KVdb says itself, and what proxies before it would obey.
+const HEADERS_RESERVED: [&str; 5] =
+    ["x-kvdb-", "x-ratelimit-", "x-content-type-options", "x-accel-", "x-sendfile"];
 /// Most headers of an answer.
 const HEADERS_MAX: usize = 64;
 /// Longest header value, in bytes.
@@ -264,14 +265,18 @@ fn headers(lua: &Lua, host: &Rc<Host>) -> mlua::Result<Table> {
 fn header_name(lua: &Lua, name: &Value) -> mlua::Result<String> {
     let name = field_name(name).unwrap_or_default().to_ascii_lowercase();
     let token = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
-    let own = name.len() > 2 && name.starts_with("x-") && !name.starts_with(HEADER_RESERVED);
+    let reserved = HEADERS_RESERVED.iter().any(|prefix| name.starts_with(prefix));
+    let own = name.len() > 2 && name.starts_with("x-") && !reserved;
     if token && name.len() <= 128 && (own || HEADERS.contains(&name.as_str())) {
         return Ok(name);
     }
     let list = HEADERS.join(", ");
     Err(raise(
         lua,
-        &format!("a script may set the headers {list} and x-… (not {HEADER_RESERVED}…)"),
+        &format!(
+            "a script may set the headers {list} and x-…, but none that begins with {}",
+            HEADERS_RESERVED.join(", ")
+        ),
     ))
 }
 

@@ -74,7 +74,11 @@ pub(super) fn go_on_behind(range: &mut ListRange, key: &[u8]) {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::testing::{damage, fuzz, resealed, sealed};
 
     fn range(prefix: &'static str, reverse: bool) -> ListRange {
         ListRange { prefix: prefix.into(), reverse, ..ListRange::default() }
@@ -120,5 +124,29 @@ mod tests {
         for broken in [b"".as_slice(), b"x", b"***", &flipped, &good.as_bytes()[1..]] {
             assert!(matches!(Cursor::parse(broken), Err(Error::Invalid(_))), "{broken:?}");
         }
+    }
+
+    /// A client can make up a cursor whose checksum fits.
+    #[test]
+    fn no_cursor_harms() {
+        let cursors = (vec(any::<u8>(), 0..40), damage(4), any::<bool>());
+        fuzz(300, cursors, |(bytes, damage, made_up)| {
+            let good = Cursor::behind(b"p:5", &range("p:", false), 7);
+            let bytes = if made_up { sealed(&bytes) } else { resealed(&good, &damage) };
+            for text in [BASE64_URL_SAFE_NO_PAD.encode(&bytes).into_bytes(), bytes] {
+                match Cursor::parse(&text) {
+                    Ok(cursor) => {
+                        let again = Cursor::parse(cursor.text().unwrap().as_bytes());
+                        prop_assert_eq!(again.as_ref(), Ok(&cursor));
+                        let mut range = range("p:", false);
+                        if cursor.narrow(&mut range).is_ok() {
+                            prop_assert!(range.start.is_some_and(|start| start.starts_with(b"p:")));
+                        }
+                    }
+                    Err(error) => prop_assert!(matches!(error, Error::Invalid(_)), "{error:?}"),
+                }
+            }
+            Ok(())
+        });
     }
 }

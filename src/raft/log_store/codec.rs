@@ -148,7 +148,11 @@ fn invalid(message: String) -> io::Error {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::testing::{damage, damaged, fuzz};
 
     fn bytes(value: &impl Encode) -> Vec<u8> {
         let mut bytes = Vec::new();
@@ -183,5 +187,27 @@ mod tests {
     fn unknown_kind_is_refused() {
         let error = Body::decode([3, 0, 0, 0, 0].as_slice()).unwrap_err();
         assert!(error.to_string().contains("kind 3"), "{error}");
+    }
+
+    #[test]
+    fn no_record_harms() {
+        let values = (vec(any::<u8>(), 0..60), any::<bool>(), damage(4));
+        fuzz(300, values, |(payload, sound, damage)| {
+            let body = Body::Command(payload.clone().into());
+            let record = if sound { bytes(&body) } else { payload };
+            let harmed = damaged(record, &damage);
+            if let Ok(body) = Body::decode(harmed.as_slice()) {
+                let again = bytes(&body);
+                prop_assert!(harmed.starts_with(&again) || matches!(body, Body::Membership(_)));
+            }
+            if let Ok(vote) = Vote::decode(harmed.as_slice()) {
+                prop_assert!(harmed.starts_with(&bytes(&vote)));
+            }
+            if let Ok(id) = LogId::decode(harmed.as_slice()) {
+                prop_assert!(harmed.starts_with(&bytes(&id)));
+            }
+            let _ = Mark::decode(harmed.as_slice());
+            Ok(())
+        });
     }
 }

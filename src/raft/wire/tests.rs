@@ -5,10 +5,12 @@ use std::fmt::{Debug, Write};
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
+use proptest::test_runner::TestCaseResult;
 use serde::de::DeserializeOwned;
 
 use super::*;
 use crate::encoding::{decode, encode};
+use crate::testing::{damage, decodes, fuzz, resealed, sealed};
 
 fn log_id() -> impl Strategy<Value = LogId> {
     any::<(u64, u64)>().prop_map(|(term, index)| LogId { term, index })
@@ -223,4 +225,39 @@ fn bytes_of_messages_do_not_change() {
             "02020103fb2c01002b7f4f45",
         ]
     );
+}
+
+/// Reads bytes as every message, and what it can as openraft's.
+fn read(bytes: &[u8]) -> TestCaseResult {
+    if let Some(request) = decodes::<AppendEntriesRequest>(bytes)? {
+        let _ = raft::AppendEntriesRequest::<TypeConfig>::try_from(request);
+    }
+    if let Some(meta) = decodes::<SnapshotMeta>(bytes)? {
+        let _ = types::SnapshotMeta::try_from(meta);
+    }
+    decodes::<AppendEntriesResponse>(bytes)?;
+    decodes::<StreamAppendResult>(bytes)?;
+    decodes::<VoteRequest>(bytes)?;
+    decodes::<VoteResponse>(bytes)?;
+    decodes::<TransferLeaderRequest>(bytes)?;
+    decodes::<TransferLeaderResponse>(bytes)?;
+    Ok(())
+}
+
+#[test]
+fn no_message_harms() {
+    fuzz(300, vec(any::<u8>(), 0..100), |bytes| {
+        read(&bytes)?;
+        read(&sealed(&bytes))
+    });
+}
+
+#[test]
+fn no_damaged_message_harms() {
+    let request = (vote(), option::of(log_id()), vec(entry(), 0..3), stored_membership());
+    fuzz(100, (request, damage(4)), |((vote, id, entries, last_membership), damage)| {
+        let request = AppendEntriesRequest { vote, prev_log_id: id, entries, leader_commit: id };
+        read(&resealed(&request, &damage))?;
+        read(&resealed(&SnapshotMeta { last_log_id: id, last_membership }, &damage))
+    });
 }

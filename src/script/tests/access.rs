@@ -184,7 +184,7 @@ fn the_number_of_tokens_is_an_error_that_is_told() {
     world.store.put(keyspace::meta_key(BUCKET), encoding::encode(&meta).unwrap().into());
     let source = "assert(kvdb.access_token{}) kvdb.print(kvdb.access_token{}) kvdb.set('a', 'b')";
     let ran = world.run(source);
-    assert_eq!(ran.result.unwrap().body, "nilthe bucket is limited to 100000 tokens");
+    assert_eq!(ran.result.unwrap().body, "nilthe bucket is limited to 20000 tokens");
     assert_eq!(ran.writes.len(), 1);
 }
 

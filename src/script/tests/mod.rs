@@ -3,6 +3,7 @@
 mod access;
 mod api;
 mod examples;
+mod fuzz;
 mod limits;
 mod modules;
 mod sandbox;
