@@ -464,3 +464,63 @@ async fn health_and_standing() {
     assert_eq!(edge.ask("GET /readyz").await.status, 503);
     assert_eq!(edge.ask("GET /livez").await.status, 200);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_script_that_fails_on_a_stale_view_wrote_nothing() {
+    let edge = Edge::start(Options::default()).await;
+    edge.bucket("id=b").await;
+    edge.send("PUT /b/scripts/s?readonly=true", &[], "error('x')").await;
+    let failed = edge.ask("GET /b/scripts/s?consistency=stale").await;
+    assert_eq!((failed.status, failed.header("x-kvdb-applied")), (500, "no"), "{}", failed.body);
+    assert_ne!(failed.header("x-kvdb-age-ms"), "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repeated_deletion_spares_the_next_life_of_the_name() {
+    let edge = Edge::start(Options::default()).await;
+    let delete = [("idempotency-key", "d"), ("authorization", "Bearer s")];
+    edge.bucket("id=b&secret_key=s").await;
+    let first = edge.send("DELETE /b/", &delete, "").await;
+    assert_eq!(first.status, 200);
+    for life in 0..2 {
+        let again = edge.send("DELETE /b/", &delete, "").await;
+        assert_eq!(again.header("idempotency-replayed"), "true", "{life}");
+        assert_eq!(again.header("x-kvdb-revision"), first.header("x-kvdb-revision"));
+        if life == 0 {
+            edge.bucket("id=b&secret_key=s").await;
+            edge.send("PUT /b/k", &delete[1..], "precious").await;
+        }
+    }
+    assert_eq!(edge.ask("GET /b/k").await.body, "precious");
+    let other = [("idempotency-key", "d"), ("authorization", "Bearer t")];
+    assert_eq!(edge.send("DELETE /b/", &other, "").await.status, 401);
+    let anew = [("idempotency-key", "e"), delete[1]];
+    assert_eq!(edge.send("DELETE /b/", &anew, "").await.header("idempotency-replayed"), "");
+    assert_eq!(edge.ask("GET /b/k").await.status, 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_keyed_call_is_answered_alike_when_its_script_only_reads_by_now() {
+    let edge = Edge::start(Options::default()).await;
+    edge.bucket("id=b").await;
+    let key = [("idempotency-key", "k")];
+    edge.send("PUT /b/scripts/s", &[], "kvdb.incr('n', 1) kvdb.print('wrote')").await;
+    assert_eq!(edge.send("POST /b/scripts/s", &key, "").await.body, "wrote");
+    edge.send("PUT /b/scripts/s?readonly=true", &[], "kvdb.print('read')").await;
+    let again = edge.send("POST /b/scripts/s", &key, "").await;
+    assert_eq!((again.body.as_str(), again.header("idempotency-replayed")), ("wrote", "true"));
+    assert_eq!(edge.ask("POST /b/scripts/s").await.body, "read");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_answer_of_a_transaction_has_a_limit() {
+    let edge = Edge::start(Options::default()).await;
+    edge.bucket("id=b").await;
+    edge.send("PUT /b/large", &[], &"x".repeat(1 << 20)).await;
+    let get = |times: usize| vec![r#"{"get":"large"}"#; times].join(",");
+    let ask =
+        async |times| edge.send("POST /b", &[], &format!(r#"{{"txn":[{}]}}"#, get(times))).await;
+    assert_eq!(ask(7).await.status, 200);
+    let refused = ask(9).await;
+    assert_eq!((refused.status, refused.header("x-kvdb-applied")), (413, "no"), "{}", refused.body);
+}

@@ -59,6 +59,7 @@ fn no_damaged_row_harms() {
         permissions: grant.permissions,
         execute: Execute::Only(vec![ScriptName::parse("s").unwrap()].into_iter().collect()),
         expires_at: 7,
+        signing_key: 1,
     };
     fuzz(300, damage(4), |damage| {
         decodes::<Command>(&resealed(&command(), &damage))?;

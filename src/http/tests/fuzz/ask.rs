@@ -39,6 +39,13 @@ impl Names {
     fn fill(&self, text: &str) -> String {
         text.replace(OPEN, &self.open).replace(KEYED, &self.keyed).replace(TOKEN, &self.token)
     }
+
+    fn fill_bytes(&self, bytes: &[u8]) -> Vec<u8> {
+        match std::str::from_utf8(bytes) {
+            Ok(text) => self.fill(text).into_bytes(),
+            Err(_) => bytes.to_vec(),
+        }
+    }
 }
 
 /// A request that may be none.
@@ -68,10 +75,7 @@ impl Ask {
         *request.method_mut() = Method::from_bytes(self.method.as_bytes()).ok()?;
         *request.uri_mut() = Uri::try_from(names.fill(&self.uri)).ok()?;
         for (name, value) in &self.headers {
-            let value = match std::str::from_utf8(value) {
-                Ok(text) => names.fill(text).into_bytes(),
-                Err(_) => value.clone(),
-            };
+            let value = names.fill_bytes(value);
             let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
             request.headers_mut().append(name, HeaderValue::from_bytes(&value).ok()?);
         }
@@ -81,11 +85,13 @@ impl Ask {
     /// As bytes on a connection.
     pub(super) fn bytes(&self, names: &Names) -> Vec<u8> {
         let (method, uri, length) = (&self.method, names.fill(&self.uri), self.body.len());
-        let head = format!("{method} {uri} HTTP/1.1\r\nhost: a\r\ncontent-length: {length}\r\n");
+        let head = format!(
+            "{method} {uri} HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: {length}\r\n"
+        );
         let mut bytes = head.into_bytes();
         for (name, value) in &self.headers {
             bytes.extend_from_slice(format!("{name}: ").as_bytes());
-            bytes.extend_from_slice(value);
+            bytes.extend_from_slice(&names.fill_bytes(value));
             bytes.extend_from_slice(b"\r\n");
         }
         bytes.extend_from_slice(b"\r\n");
