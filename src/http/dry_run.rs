@@ -210,11 +210,12 @@ mod tests {
     fn much_is_cut_and_says_so() {
         let controls = |bytes| Bytes::from(vec![1; bytes]);
         let key = |i: usize| Bytes::from(format!("{i:0>100}"));
+        let value = controls(1 << 20);
         let ran = DryRun {
             revision: 7,
             result: Ok(Answer { body: controls(8 << 20), ..Answer::text("") }),
             reads: (0..50_000).map(key).collect(),
-            writes: (0..50_000).map(|i| (key(i), Some(controls(1 << 20)))).collect(),
+            writes: (0..50_000).map(|i| (key(i), Some(value.clone()))).collect(),
             log: (0..32).map(|_| "\u{1}".repeat(1 << 10)).collect(),
             cost: Cost { fuel: 3, memory_bytes: 5 },
             took: Duration::from_micros(11),
