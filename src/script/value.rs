@@ -84,7 +84,7 @@ pub(super) fn text(lua: &Lua, value: &Value) -> mlua::Result<Option<LuaString>> 
     }
 }
 
-/// What [`print`] takes.
+/// What [`print()`] takes.
 pub(super) const PRINTABLE: &str = "string, number, boolean or nil";
 
 /// Appends what `kvdb.print` prints for a value; false for one that has no text.

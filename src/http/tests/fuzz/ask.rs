@@ -291,6 +291,36 @@ fn pair() -> impl Strategy<Value = String> {
     prop_oneof![10 => joined, 1 => name(), 1 => "[!-~&&[^#]]{0,20}"]
 }
 
+const CONDITIONS: &[&str] = &[
+    "*",
+    "\"1\"",
+    "\"5\"",
+    "1",
+    "W/\"1\"",
+    "\"\"",
+    "\"1\", \"2\"",
+    "\"-1\"",
+    "\"",
+    "\"18446744073709551616\"",
+    "\"99999999999999999999\",*",
+];
+
+const MEDIA: &[&str] = &[
+    "application/json",
+    "text/plain",
+    "*/*",
+    "application/x-ndjson",
+    "a/b;q=0",
+    "application/json;q=x",
+    ";,;,",
+    "text/event-stream",
+    "",
+    "application/json; charset=utf-16",
+    "application/x-www-form-urlencoded",
+    "multipart/form-data; boundary=x",
+    "image/png\t",
+];
+
 fn header() -> impl Strategy<Value = (String, Vec<u8>)> {
     let basic = |text: &str| format!("Basic {}", BASE64_STANDARD.encode(text));
     let authorization = prop_oneof![
@@ -302,34 +332,6 @@ fn header() -> impl Strategy<Value = (String, Vec<u8>)> {
     let named = |name: &'static str, values: &'static [&'static str]| {
         one_of(values).prop_map(move |value| (name.to_owned(), value.into_bytes()))
     };
-    let conditions = &[
-        "*",
-        "\"1\"",
-        "\"5\"",
-        "1",
-        "W/\"1\"",
-        "\"\"",
-        "\"1\", \"2\"",
-        "\"-1\"",
-        "\"",
-        "\"18446744073709551616\"",
-        "\"99999999999999999999\",*",
-    ];
-    let media = &[
-        "application/json",
-        "text/plain",
-        "*/*",
-        "application/x-ndjson",
-        "a/b;q=0",
-        "application/json;q=x",
-        ";,;,",
-        "text/event-stream",
-        "",
-        "application/json; charset=utf-16",
-        "application/x-www-form-urlencoded",
-        "multipart/form-data; boundary=x",
-        "image/png\t",
-    ];
     let odd_name = one_of(&[
         "authorization",
         "accept",
@@ -355,10 +357,10 @@ fn header() -> impl Strategy<Value = (String, Vec<u8>)> {
     prop_oneof![
         8 => authorization.prop_map(|value| ("authorization".to_owned(), value.into_bytes())).boxed(),
         3 => named("idempotency-key", &["i1", "i2", "i3", "", "a b", "\u{e9}", "~"]).boxed(),
-        2 => named("if-match", conditions).boxed(),
-        2 => named("if-none-match", conditions).boxed(),
-        3 => named("accept", media).boxed(),
-        5 => named("content-type", media).boxed(),
+        2 => named("if-match", CONDITIONS).boxed(),
+        2 => named("if-none-match", CONDITIONS).boxed(),
+        3 => named("accept", MEDIA).boxed(),
+        5 => named("content-type", MEDIA).boxed(),
         1 => named("last-event-id", &["0", "1", "-1", "x", "18446744073709551616", ""]).boxed(),
         1 => named("expect", &["100-continue", "101-continue"]).boxed(),
         3 => (odd_name, odd_value).boxed(),
