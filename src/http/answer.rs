@@ -39,7 +39,7 @@ pub(super) const JSON_LINES: HeaderValue = HeaderValue::from_static("application
 /// What a browser's script may read of an answer.
 const EXPOSED: HeaderValue = HeaderValue::from_static(
     "ETag, Location, Retry-After, X-Kvdb-Applied, X-Kvdb-Revision, X-Kvdb-Cursor, X-Kvdb-Truncated, X-Kvdb-Age-Ms, \
-     Idempotency-Replayed, X-Ratelimit-Limit, X-Ratelimit-Remaining, X-Ratelimit-Reset",
+     X-Kvdb-Expires-At, Idempotency-Replayed, X-Ratelimit-Limit, X-Ratelimit-Remaining, X-Ratelimit-Reset",
 );
 const ALLOWED_HEADERS: HeaderValue = HeaderValue::from_static(
     "Authorization, Content-Type, Accept, Cache-Control, If-Match, If-None-Match, Idempotency-Key",

@@ -40,6 +40,11 @@ pub(super) async fn run(
     call.check_unconditional()?;
     redeem(edge, call)?;
     let credential = call.credential()?;
+    if call.query.flag("dry_run") {
+        // To ignore it would run in earnest what was to be tried.
+        let text = "`dry_run` takes a source: send it by POST to …/scripts/?dry_run";
+        return Err(Error::invalid(text).into());
+    }
     // Under a key it may have been done before, when it was another version: the leader knows.
     let keyed = call.headers.contains_key(paths::IDEMPOTENCY_KEY);
     if !keyed

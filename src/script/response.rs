@@ -78,8 +78,8 @@ impl Response {
         // `NAME: VALUE` and the end of the line.
         let line = |(name, value): &(String, String)| name.len() + value.len() + 4;
         if self.headers.iter().map(line).sum::<usize>() > HEADERS_BYTES_MAX {
-            let max = format!("{HEADERS_BYTES_MAX} bytes");
-            return Err(host.budget.fail(Error::ScriptLimit { limit: "headers", max }));
+            let max = HEADERS_BYTES_MAX as u64;
+            return Err(host.budget.fail(Error::TooLarge { limit: "headers of a script", max }));
         }
         Ok(())
     }
@@ -154,12 +154,15 @@ fn print<'a>(
             return Err(bad_argument(lua, name, index + 1, value::PRINTABLE, arg));
         }
         if body.len() > max {
-            let max = format!("{max} bytes");
-            return Err(host.budget.fail(Error::ScriptLimit { limit: "output", max }));
+            return Err(host.budget.fail(output_error(max)));
         }
     }
     body.extend_from_slice(end);
     host.budget.charge_bytes(body.len() - before)
+}
+
+fn output_error(max: usize) -> Error {
+    Error::TooLarge { limit: "output of a script", max: max as u64 }
 }
 
 fn redirect(host: &Host, lua: &Lua, (url, code): (Value, Value)) -> mlua::Result<()> {
@@ -205,9 +208,9 @@ fn abort(host: &Host, lua: &Lua, (code, message): (Value, Value)) -> mlua::Resul
         Value::Nil => Bytes::new(),
         message => host.string(lua, "abort", 2, message)?,
     };
-    if message.len() > host.budget.limits().output_bytes {
-        let max = format!("{} bytes", host.budget.limits().output_bytes);
-        return Err(host.budget.fail(Error::ScriptLimit { limit: "output", max }));
+    let max = host.budget.limits().output_bytes;
+    if message.len() > max {
+        return Err(host.budget.fail(output_error(max)));
     }
     host.session()?.response.ending = Some(Ending::Abort { status, message });
     Err(host.budget.stop())

@@ -511,7 +511,7 @@ fn headers_are_bounded_together() {
         "for i = 1, 60 do pcall(function() kvdb.header['x-' .. i] = ('v'):rep(200) end) end"
             .to_owned(),
     ] {
-        assert_eq!(world().limited(&source), "headers", "{source}");
+        assert_eq!(world().limited(&source), "headers of a script", "{source}");
     }
     // Replaced and removed ones do not count.
     let replaced = header(5000).repeat(3) + "kvdb.header['x-b'] = nil " + &header(8000);

@@ -159,7 +159,7 @@ fn limits_hold_through_modules() {
         ("('x'):rep(1e8)", "memory"),
         ("pcall(string.rep, 'x', 1e8) return 1", "memory"),
         ("local t = {} while true do t[#t + 1] = {} end", "memory"),
-        ("while true do kvdb.print(('x'):rep(1e5)) end", "output"),
+        ("while true do kvdb.print(('x'):rep(1e5)) end", "output of a script"),
         ("while true do pcall(require, 'none') end", "the reads of a transaction"),
         ("for i = 1, 60000 do kvdb.set('k' .. i, '') end", "the writes of a transaction"),
     ] {
