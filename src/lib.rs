@@ -38,5 +38,6 @@ pub mod api;
 pub mod http;
 pub mod metrics;
 
+pub mod bench;
 pub mod cli;
 pub mod client;

@@ -15,6 +15,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("mutant", &[]),
     ("testing", &[]),
+    ("bench", &[]),
     ("metrics", &["error"]),
     ("encoding", &["error"]),
     ("kv", &["encoding", "error", "mutant"]),
@@ -33,7 +34,10 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ),
     ("http", &["node", "api", "kv", "script", "encoding", "error", "metrics", "config", "mutant"]),
     ("client", &["api", "error"]),
-    ("cli", &["http", "node", "client", "api", "config", "error", "kv", "metrics", "mutant"]),
+    (
+        "cli",
+        &["http", "node", "client", "bench", "api", "config", "error", "kv", "metrics", "mutant"],
+    ),
     ("main", &["cli"]),
 ];
 

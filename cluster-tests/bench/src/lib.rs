@@ -1,0 +1,1 @@
+//! KVdb beside its peers: the same load on each, in turn, on one machine.
