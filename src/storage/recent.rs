@@ -175,8 +175,7 @@ mod tests {
     use crate::storage::view::SnapshotView;
 
     fn commit(recent: &Recent, rows: &[(&str, Option<&'static str>)]) {
-        let rows: Vec<_> =
-            rows.iter().map(|(key, value)| (*key, value.map(Bytes::from))).collect();
+        let rows: Vec<_> = rows.iter().map(|(key, value)| (*key, value.map(Bytes::from))).collect();
         recent.begin(rows.iter().map(|(key, value)| (key.as_bytes(), value.as_ref())));
         recent.end();
     }
