@@ -262,7 +262,7 @@ mod tests {
     fn what_makes_no_sense_is_refused() {
         for line in [
             "kvdb bench --clients 2 --threads 3",
-            "kvdb bench --duration -1",
+            "kvdb bench --duration=-1",
             "kvdb bench --duration 0",
             "kvdb bench --rate 0",
             "kvdb bench --clients 0 --threads 1",
