@@ -59,6 +59,8 @@ impl Edge {
             let path = format!("/bench/account/{account}");
             edge.ask(&request("PUT", &path, Bytes::from_static(b"1000000000")), 200);
         }
+        // What reads look for lies in a file from here on, whose index has no chance in it.
+        edge.runtime.block_on(edge.node.snapshot())?;
         Ok(edge)
     }
 

@@ -35,7 +35,7 @@ const WARM_UP_RUNS: u64 = 20;
 /// Calls that are counted, at least: enough that a garbage collector's rounds even out.
 const COUNTED_CALLS: u64 = 400;
 /// Runs that are counted, at least.
-const COUNTED_RUNS: u64 = 20;
+const COUNTED_RUNS: u64 = 50;
 
 /// How many runs of a piece are counted.
 #[must_use]
@@ -98,7 +98,8 @@ fn in_order(mut rows: Vec<(String, u64)>) -> Vec<(String, u64)> {
 /// What the figures depend on beside the sources.
 fn made_by() -> io::Result<String> {
     let version = |program: &str| -> io::Result<String> {
-        let output = Command::new(program).arg("--version").output()?;
+        let output = Command::new(program).arg("--version").output();
+        let output = output.map_err(|error| io::Error::other(format!("{program}: {error}")))?;
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     };
     let rustc = std::env::var("RUSTC").unwrap_or_else(|_| "rustc".to_owned());
