@@ -120,6 +120,33 @@ redirect-matrix: build setup-clients ## curl, requests, fetch and a browser call
 smoke: build ## A cluster end to end, a leader killed, answers checked; about half a minute
 	@$(CLUSTER) smoke
 
+# --- Count it
+
+# What counts instructions.
+.PHONY: setup-valgrind
+setup-valgrind: setup
+	@deploy/setup.sh --valgrind
+
+STEADY := $(CARGO_TARGET_DIR)/$(PROFILE)/steady
+
+.PHONY: bench-micro
+bench-micro: setup ## Times of the road's pieces, by criterion; P=script: only those with that in their name
+	@cargo bench --locked --package bench --bench road -- $(P)
+
+.PHONY: bench-check
+bench-check: build setup-valgrind ## Does any piece of the road execute more instructions? P=script: only those
+	@$(STEADY) check $(P)
+
+.PHONY: bench-baseline
+bench-baseline: build setup-valgrind ## Count them again into the table that bench-check compares to
+	@$(STEADY) baseline
+
+.PHONY: bench-profile
+bench-profile: build setup-valgrind ## Where a piece's instructions go: P=script_transfer
+	@mkdir -p .kvdb
+	@$(STEADY) profile $(or $(P),script_transfer) .kvdb/profile
+	@callgrind_annotate --auto=no --inclusive=$(if $(INCLUSIVE),yes,no) .kvdb/profile
+
 # --- Break it
 
 # What the campaigns below need beyond a build: network filters, tracing, images of disks.

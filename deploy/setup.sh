@@ -7,6 +7,7 @@
 #
 # usage: deploy/setup.sh            set up
 #        deploy/setup.sh --env      print what cargo needs in its environment, and do nothing else
+#        deploy/setup.sh --valgrind install what counts instructions
 #        deploy/setup.sh --lab      install what fault campaigns need; without root, say what is missing
 #        deploy/setup.sh --clients  install the HTTP clients that `make redirect-matrix` tries; the same
 #
@@ -57,6 +58,10 @@ install() {
     "${sudo[@]}" apt-get update -qq
     "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive \
         apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+}
+
+install_valgrind() {
+    command -v valgrind >/dev/null || install valgrind
 }
 
 # Network filters, tracing, disk images, an fsync that lies. A campaign does without what is not there.
@@ -180,6 +185,7 @@ claim_target_dir() {
 }
 
 case "${1:-}" in
+    --valgrind) install_valgrind; exit 0 ;;
     --lab) install_lab; exit 0 ;;
     --clients) install_clients; exit 0 ;;
 esac
