@@ -24,7 +24,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 /// Parts with a lock each, so that readers, executors and the writer seldom meet.
 const SHARDS: usize = 16;
-/// Bytes of all rows, with what keeping them costs. Twice as much for a moment, while a part makes room.
+/// Bytes of all rows, with what keeping them costs.
 const BYTES_MAX: usize = 8 << 20;
 /// A row that is larger is not kept: what is saved is the search, which is the same for a small one.
 const ROW_BYTES_MAX: usize = 4 << 10;
@@ -82,7 +82,7 @@ impl Recent {
         }
         let mut shard = self.shard(key);
         if self.begun.load(Ordering::Acquire) == at {
-            shard.put(key.into(), Entry { since: at, value: value.cloned() });
+            shard.put(key, Entry { since: at, value: value.cloned() });
         }
     }
 
@@ -94,7 +94,7 @@ impl Recent {
         for (key, value) in rows {
             let mut shard = self.shard(key);
             if is_kept(key, value) {
-                shard.put(key.into(), Entry { since: commit, value: value.cloned() });
+                shard.put(key, Entry { since: commit, value: value.cloned() });
             } else {
                 shard.forget(key);
             }
@@ -128,15 +128,21 @@ impl Shard {
         if let Some(entry) = self.young.get(key) {
             return Some(entry.clone());
         }
-        let (key, entry) = self.old.remove_entry(key)?;
+        let entry = self.old.remove(key)?;
         self.put(key, entry.clone());
         Some(entry)
     }
 
-    fn put(&mut self, key: Box<[u8]>, entry: Entry) {
-        self.forget(&key);
-        self.young_bytes += cost(&key, entry.value.as_ref());
-        self.young.insert(key, entry);
+    fn put(&mut self, key: &[u8], entry: Entry) {
+        self.young_bytes += cost(key, entry.value.as_ref());
+        if let Some(there) = self.young.get_mut(key) {
+            // In its place: taking rows out of a table and putting them in again wears it out.
+            self.young_bytes -= cost(key, there.value.as_ref());
+            *there = entry;
+        } else {
+            self.old.remove(key);
+            self.young.insert(key.into(), entry);
+        }
         if self.young_bytes > BYTES_MAX / SHARDS / 2 {
             self.old = std::mem::take(&mut self.young);
             self.young_bytes = 0;
@@ -173,6 +179,13 @@ mod tests {
     use crate::storage::batch::Batch;
     use crate::storage::db::{Db, Tuning};
     use crate::storage::view::SnapshotView;
+
+    impl Shard {
+        fn bytes(&self) -> usize {
+            let rows = self.young.iter().chain(&self.old);
+            rows.map(|(key, entry)| cost(key, entry.value.as_ref())).sum()
+        }
+    }
 
     fn commit(recent: &Recent, rows: &[(&str, Option<&'static str>)]) {
         let rows: Vec<_> = rows.iter().map(|(key, value)| (*key, value.map(Bytes::from))).collect();
@@ -220,6 +233,14 @@ mod tests {
         let rows: usize =
             recent.shards.iter().map(lock).map(|shard| shard.young.len() + shard.old.len()).sum();
         assert!((1..BYTES_MAX / 1000).contains(&rows), "{rows} rows");
+        // Rows that grow in their place count as well.
+        for value in [None, Some(&value)] {
+            for number in 0..BYTES_MAX / ROW_OVERHEAD / 4 {
+                recent.learn(&number.to_le_bytes(), value, recent.done());
+            }
+        }
+        let bytes = recent.shards.iter().map(lock).map(|shard| shard.bytes()).max().unwrap();
+        assert!(bytes <= BYTES_MAX / SHARDS + ROW_BYTES_MAX, "{bytes} bytes in a part");
     }
 
     /// What a view says is what its RocksDB snapshot says, while another thread commits.
