@@ -10,7 +10,7 @@ use bench::machine::{self, Machine};
 use bench::peers::program;
 use bench::report;
 use bench::results::{How, Results, RowResult};
-use bench::rows::{self, Row};
+use bench::rows::{self, Measured, Row};
 use bench::say::say;
 use clap::{Args, Parser, Subcommand};
 use cluster_tests::process::binary;
@@ -97,8 +97,8 @@ pub(crate) fn main() -> Result<bool, String> {
         Action::Run(args) => run(&args),
         Action::Rows => {
             for row in rows::ROWS {
-                let target = format!("{}{}", row.direction.sign(), row.target);
-                println!("{:<15} {target:>6}  {}; against {}", row.name, row.what, row.peer);
+                let target = RowResult::of(row, Ok(Measured::default())).target_text();
+                println!("{:<18} {target:>6}  {}; against {}", row.name, row.what, row.peer);
             }
             Ok(true)
         }
@@ -125,7 +125,7 @@ fn run(args: &RunArgs) -> Result<bool, String> {
     for (name, version) in &versions {
         say(&format!("{name}: {version}"));
     }
-    say("row                  ours      peer    ratio  target");
+    say("row                     ours      peer    ratio  target");
     let rows = chosen.iter().map(|row| measure(row, &mut lab)).collect::<Vec<_>>();
     if args.documents() {
         say("== what plots need besides");
@@ -145,8 +145,9 @@ fn run(args: &RunArgs) -> Result<bool, String> {
     if args.documents() {
         report::write(&results, &docs())?;
     }
-    let met = results.rows.iter().filter(|row| row.met()).count();
-    say(&format!("{met} of {} targets met; {}", results.rows.len(), path.display()));
+    let targets = || results.rows.iter().filter(|row| row.has_target());
+    let (met, all) = (targets().filter(|row| row.met()).count(), targets().count());
+    say(&format!("{met} of {all} targets met; {}", path.display()));
     Ok(results.rows.iter().all(|row| row.verdict() != "failed"))
 }
 
@@ -169,7 +170,7 @@ fn measure(row: &Row, lab: &mut Lab) -> RowResult {
 fn versions() -> Vec<(String, String)> {
     let ours = machine::version(&binary()).unwrap_or_default();
     let mut all = vec![("ours".to_owned(), ours)];
-    for name in ["etcd", "redis-server"] {
+    for name in ["etcd", "redis-server", "tarantool"] {
         let version = program(name).and_then(|path| machine::version(&path));
         all.push((name.to_owned(), version.unwrap_or_else(|| "not installed".to_owned())));
     }

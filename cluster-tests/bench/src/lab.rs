@@ -18,6 +18,7 @@ use crate::clients::etcd::{Caller as EtcdCaller, Channels};
 use crate::clients::gateway::Puts;
 use crate::clients::ours::{self, Asker, BANK, VALUES};
 use crate::clients::redis::Caller as RedisCaller;
+use crate::clients::tarantool::Caller as TarantoolCaller;
 use crate::clients::{Draw, Work};
 use crate::machine::{self, CpuTime};
 use crate::peers::System;
@@ -25,6 +26,7 @@ use crate::peers::etcd::Etcd;
 use crate::peers::load::Load;
 use crate::peers::ours::Ours;
 use crate::peers::redis::Redis;
+use crate::peers::tarantool::Tarantool;
 use crate::results::Series;
 use crate::say::say;
 use crate::scratch::{Scratch, end_on_signals};
@@ -36,6 +38,8 @@ pub const KEYS: u64 = 10_000;
 pub const CLIENTS: usize = 64;
 /// How long the disk is probed before and after a measurement.
 const PROBE: Duration = Duration::from_millis(100);
+/// The share of calls that an open loop may not have come to at its end.
+const MISSED_MAX: f64 = 0.01;
 /// Rounds that are done again, in a row, before it is given up.
 const REPEATS_MAX: usize = 2;
 
@@ -90,6 +94,7 @@ pub struct Lab {
     ours: Option<Ours>,
     etcd: Option<Etcd>,
     redis: Option<Redis>,
+    tarantool: Option<Tarantool>,
     /// Both with a million keys, while rows want them.
     pub million: Option<(Ours, Etcd)>,
     runs: u64,
@@ -118,6 +123,7 @@ impl Lab {
             ours: None,
             etcd: None,
             redis: None,
+            tarantool: None,
             million: None,
             runs: 0,
             control,
@@ -192,6 +198,7 @@ impl Lab {
         self.ours = None;
         self.etcd = None;
         self.redis = None;
+        self.tarantool = None;
         self.million = None;
     }
 
@@ -244,6 +251,22 @@ impl Lab {
         let seed = self.seed();
         drive(plan, async |index| {
             RedisCaller::connect(&address, &script, work, Draw::new(seed, index)).await
+        })
+    }
+
+    /// Transfers on Tarantool.
+    ///
+    /// # Errors
+    /// When an answer was wrong.
+    pub fn drive_tarantool(&mut self, plan: &Plan) -> Result<Report, String> {
+        if self.tarantool.is_none() {
+            say("   starting tarantool");
+            self.tarantool = Some(Tarantool::start(&self.scratch.fresh("tarantool")?, KEYS)?);
+        }
+        let address = self.tarantool.as_ref().map(|server| server.address().to_owned());
+        let (address, seed) = (address.unwrap_or_default(), self.seed());
+        drive(plan, async |index| {
+            TarantoolCaller::connect(&address, KEYS, Draw::new(seed, index)).await
         })
     }
 
@@ -302,22 +325,14 @@ impl Lab {
         measure: &mut impl FnMut(&mut Lab) -> Result<f64, String>,
     ) -> Result<(f64, Noise), String> {
         let before = machine::fdatasync_rate(self.scratch.path(), PROBE);
-        let (begun, busy, own) = (Instant::now(), CpuTime::now().busy, own_cpu());
+        let (begun, busy, own) = (Instant::now(), CpuTime::now().busy, machine::family_cpu());
         let figure = measure(self)?;
         let elapsed = begun.elapsed().as_secs_f64();
-        // A process that was killed meanwhile takes its time with it.
-        let other = (CpuTime::now().busy - busy) - (own_cpu() - own).max(0.0);
+        let other = (CpuTime::now().busy - busy) - (machine::family_cpu() - own);
         let after = machine::fdatasync_rate(self.scratch.path(), PROBE);
         let fdatasync = (before.min(after), before.max(after));
         Ok((figure, Noise { other_cores: (other / elapsed).max(0.0), fdatasync }))
     }
-}
-
-/// CPU of this process and its children.
-fn own_cpu() -> f64 {
-    let children = machine::children();
-    let all = children.into_iter().chain([std::process::id()]);
-    all.map(machine::process_cpu).sum()
 }
 
 fn describe(round: &Round) -> String {
@@ -372,8 +387,11 @@ pub fn drive<C: Client + 'static>(
 ) -> Result<Report, String> {
     let report = run(plan, connect, show)?;
     match (report.failed, &report.first_failure) {
-        (0, _) if report.done > 0 => Ok(report),
-        (0, _) => Err("not one call was done".to_owned()),
+        (0, _) if report.done == 0 => Err("not one call was done".to_owned()),
+        (0, _) if report.missed as f64 > report.done as f64 * MISSED_MAX => {
+            Err(format!("the rate was not kept up: {} calls were never made", report.missed))
+        }
+        (0, _) => Ok(report),
         (failed, why) => {
             Err(format!("{failed} calls failed, the first: {}", why.as_deref().unwrap_or("-")))
         }

@@ -39,11 +39,17 @@ impl CpuTime {
     }
 }
 
-/// Seconds of CPU that a process used, all its threads together.
+/// Seconds of CPU that this process used, and all children that it has or had.
 #[must_use]
-pub fn process_cpu(pid: u32) -> f64 {
+pub fn family_cpu() -> f64 {
+    // user, system, and both of the children that were waited for
+    let own = cpu_fields(std::process::id(), 4);
+    own + children().into_iter().map(|pid| cpu_fields(pid, 2)).sum::<f64>()
+}
+
+fn cpu_fields(pid: u32, count: usize) -> f64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let times = fields_after_name(&stat).into_iter().skip(11).take(2);
+    let times = fields_after_name(&stat).into_iter().skip(11).take(count);
     times.filter_map(|field| field.parse::<f64>().ok()).sum::<f64>() / TICKS
 }
 
@@ -193,6 +199,14 @@ mod tests {
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(!children().contains(&child.id()));
+    }
+
+    #[test]
+    fn cpu_of_a_child_that_is_gone_stays() {
+        let before = family_cpu();
+        let spin = "i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done";
+        assert!(Command::new("sh").args(["-c", spin]).status().unwrap().success());
+        assert!(family_cpu() - before >= 0.02, "a loop of the shell takes a tenth of a second");
     }
 
     #[test]

@@ -109,10 +109,19 @@ impl RowResult {
         }
     }
 
-    /// Its target, as `≥ 4`.
+    /// Its target, as `≥ 4`; `-` where there is none.
     #[must_use]
     pub fn target_text(&self) -> String {
-        format!("{} {}", self.direction.sign(), self.target)
+        match self.direction {
+            Direction::Reported => "-".to_owned(),
+            direction => format!("{} {}", direction.sign(), self.target),
+        }
+    }
+
+    /// Whether there is a target.
+    #[must_use]
+    pub fn has_target(&self) -> bool {
+        self.direction != Direction::Reported
     }
 
     /// Rounds in which somebody else used the machine.
@@ -128,7 +137,7 @@ impl RowResult {
         let target = self.target_text().replace(' ', "");
         let verdict = self.verdict();
         let (ours, peer, ratio) = (short(ours), short(peer), short(ratio));
-        format!("{:<15} {ours:>9} {peer:>9} {ratio:>8} {target:>7} {verdict}", self.name)
+        format!("{:<18} {ours:>9} {peer:>9} {ratio:>8} {target:>7} {verdict}", self.name)
     }
 }
 

@@ -13,6 +13,8 @@ pub enum Direction {
     AtLeast,
     /// Ours ÷ peer is to be the target or less: times, bytes.
     AtMost,
+    /// There is no target: a figure to know.
+    Reported,
 }
 
 impl Direction {
@@ -22,6 +24,7 @@ impl Direction {
         match self {
             Direction::AtLeast => '≥',
             Direction::AtMost => '≤',
+            Direction::Reported => '-',
         }
     }
 
@@ -31,6 +34,7 @@ impl Direction {
         match self {
             Direction::AtLeast => ratio >= target,
             Direction::AtMost => ratio <= target,
+            Direction::Reported => true,
         }
     }
 }

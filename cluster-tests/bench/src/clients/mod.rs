@@ -11,6 +11,7 @@ pub mod messages;
 pub mod ours;
 pub mod redis;
 pub mod resp;
+pub mod tarantool;
 pub mod writers;
 
 use kvdb::bench::Random;

@@ -25,7 +25,7 @@ kvdb.print(1)
 
 /// Reads a counter and writes the next number.
 pub const COUNT: &str = r#"
-local key = kvdb.var.key
+local key = kvdb.var.counter
 local next = tonumber((kvdb.get(key)) or 0) + 1
 local err = kvdb.set(key, next)
 if err then
@@ -84,7 +84,7 @@ impl Asks for Asker {
             Work::Count(counters) => {
                 request.method = "POST";
                 let counter = self.draw.below(counters);
-                format!("/{bucket}/scripts/count?key=c{counter:015}")
+                format!("/{bucket}/scripts/count?counter=c{counter:015}")
             }
         };
         request.path.push_str(&path);
@@ -144,7 +144,7 @@ mod tests {
         assert_eq!(asked(Work::Get(1)).method, "GET");
         let transfer = asked(Work::Transfer(2));
         assert!(transfer.path.starts_with("/bank/scripts/transfer?from=a0000"), "{transfer:?}");
-        assert_eq!(asked(Work::Count(1)).path, "/bank/scripts/count?key=c000000000000000");
+        assert_eq!(asked(Work::Count(1)).path, "/bank/scripts/count?counter=c000000000000000");
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod etcd;
 pub mod load;
 pub mod ours;
 pub mod redis;
+pub mod tarantool;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

@@ -15,6 +15,8 @@ use crate::clients::ours::{BANK, COUNT, SPIN, TRANSFER, VALUES, transaction};
 
 /// How often ports are drawn again when somebody else took one.
 const ATTEMPTS: usize = 3;
+/// How long one transaction of a load is tried.
+const LOAD_MAX: Duration = Duration::from_secs(60);
 /// Most operations of a transaction.
 const OPERATIONS_MAX: usize = 1000;
 /// Bytes of a transaction's body that fit in, with room: the limit is 1 MiB.
@@ -118,8 +120,13 @@ impl System for Ours {
     }
 
     fn load(&mut self, load: &Load) -> Result<(), String> {
+        // The leader first, then who may lead after it.
         let leader = self.leader_id()?;
-        let url = self.cluster.at(leader, &format!("/{}", load.bucket));
+        let nodes = [leader].into_iter().chain(self.cluster.others(leader));
+        let running = self.cluster.running();
+        let nodes = nodes.filter(|id| running.contains(id));
+        let urls: Vec<String> =
+            nodes.map(|id| self.cluster.at(id, &format!("/{}", load.bucket))).collect();
         let operations = match load.content {
             Content::Values(bytes) => (BODY_BYTES / (bytes + 64)).clamp(1, OPERATIONS_MAX),
             Content::Balances => OPERATIONS_MAX,
@@ -127,7 +134,7 @@ impl System for Ours {
         let (http, load) = (self.cluster.http.clone(), load.clone());
         let keys = load.keys.clone();
         self.control.block_on(in_parts(&keys, operations as u64, move |part| {
-            transact(http.clone(), url.clone(), transaction(load.pairs(part)))
+            transact(http.clone(), urls.clone(), transaction(load.pairs(part)))
         }))
     }
 
@@ -146,9 +153,15 @@ impl System for Ours {
     }
 }
 
-async fn transact(http: Http, url: String, body: String) -> Result<(), String> {
-    let call = http.post(url, body).header("content-type", "application/json");
-    let reply = call.timeout(Duration::from_secs(60)).send().await;
-    let reply = reply.map_err(|failure| failure.reason)?;
-    holds(reply.status == 200, || format!("a transaction: {reply}"))
+/// Sends a transaction, and again where it is not known to be done: it only sets keys.
+async fn transact(http: Http, urls: Vec<String>, body: String) -> Result<(), String> {
+    let mut node = 0;
+    try_until(LOAD_MAX, async || {
+        let url = urls.get(node % urls.len()).cloned().unwrap_or_default();
+        node += 1;
+        let call = http.post(url, body.clone()).header("content-type", "application/json");
+        let reply = call.timeout(LOAD_MAX).send().await.map_err(|failure| failure.reason)?;
+        holds(reply.status == 200, || format!("a transaction: {reply}"))
+    })
+    .await
 }

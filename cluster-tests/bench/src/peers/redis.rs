@@ -107,6 +107,8 @@ fn server(dir: &Path, port: u16, primary: Option<u16>) -> Result<Child, String> 
         "--appendfsync",
         "always",
     ]);
+    // A replica that connects is served at once, not after five seconds: there is only one.
+    args.extend(["--repl-diskless-sync-delay", "0"]);
     let primary = primary.map(|port| port.to_string());
     if let Some(primary) = &primary {
         args.extend(["--replicaof", "127.0.0.1", primary]);

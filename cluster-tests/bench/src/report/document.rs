@@ -36,8 +36,8 @@ fn table(rows: &[RowResult]) -> String {
             format!("`{}`", row.name),
             row.what.clone(),
             row.peer.clone(),
-            format!("{} ×", row.target_text()),
-            format!("**{ratio}** ×"),
+            row.target_text(),
+            format!("**{ratio}**"),
             spread(&row.rounds),
             row.verdict().to_owned(),
         ];
@@ -58,12 +58,13 @@ fn spread(rounds: &[Round]) -> String {
 }
 
 fn verdict(rows: &[RowResult]) -> String {
-    let met = rows.iter().filter(|row| row.met()).count();
+    let targets = || rows.iter().filter(|row| row.has_target());
+    let met = targets().filter(|row| row.met()).count();
     let short: Vec<_> =
-        rows.iter().filter(|row| !row.met()).map(|row| format!("`{}`", row.name)).collect();
+        targets().filter(|row| !row.met()).map(|row| format!("`{}`", row.name)).collect();
     let others =
         if short.is_empty() { String::new() } else { format!(" Short: {}.", short.join(", ")) };
-    format!("{met} of {} targets are met.{others}", rows.len())
+    format!("{met} of {} targets are met.{others}", targets().count())
 }
 
 fn notes(rows: &[RowResult]) -> String {
@@ -135,10 +136,10 @@ mod tests {
     fn table_has_ratios_and_no_absolute_figures() {
         let text = rendered();
         let line = text.lines().find(|line| line.starts_with("| `put-grpc`")).unwrap();
-        assert!(line.ends_with("| ≥ 4 × | **4.00** × | 3.00–4.50, 3 rounds | ok |"), "{line}");
+        assert!(line.ends_with("| ≥ 4 | **4.00** | 3.00–4.50, 3 rounds | ok |"), "{line}");
         assert!(!line.contains("9,000"), "{line}");
         let line = text.lines().find(|line| line.starts_with("| `get-leader`")).unwrap();
-        assert!(line.ends_with("| **3.00** × | 1 round | short |"), "{line}");
+        assert!(line.ends_with("| **3.00** | 1 round | short |"), "{line}");
     }
 
     #[test]

@@ -50,7 +50,7 @@ pub struct Row {
     pub measure: fn(&mut Lab) -> Result<Measured, String>,
 }
 
-use Direction::{AtLeast, AtMost};
+use Direction::{AtLeast, AtMost, Reported};
 
 const fn row(
     name: &'static str,
@@ -80,6 +80,14 @@ pub const ROWS: &[Row] = &[
         "1/s",
         (AtLeast, 1.0),
         rates::transfer_redis,
+    ),
+    row(
+        "transfer-tarantool",
+        "the same transfer",
+        "Tarantool's stored procedure: one node, wal_mode fsync, nothing replicated",
+        "1/s",
+        (Reported, 0.0),
+        rates::transfer_tarantool,
     ),
     row(
         "put-grpc",
@@ -223,6 +231,7 @@ mod tests {
         let expected = [
             ("transfer-etcd", '≥', 12.0),
             ("transfer-redis", '≥', 1.0),
+            ("transfer-tarantool", '-', 0.0),
             ("put-grpc", '≥', 4.0),
             ("put-gateway", '≥', 5.0),
             ("get-leader", '≥', 5.0),

@@ -47,6 +47,15 @@ pub(super) fn transfer_redis(lab: &mut Lab) -> Result<Measured, String> {
     Ok(measured)
 }
 
+pub(super) fn transfer_tarantool(lab: &mut Lab) -> Result<Measured, String> {
+    let plan = lab.settings.closed(CLIENTS);
+    rounds(
+        lab,
+        |lab| ours(lab, TRANSFER, At::Leader),
+        |lab| Ok(lab.drive_tarantool(&plan)?.per_second()),
+    )
+}
+
 /// Transfers make no money and lose none.
 fn check_sum(lab: &mut Lab) -> Result<(), String> {
     let ours = lab.ours()?;
