@@ -21,6 +21,7 @@ use super::network::Network;
 use super::server;
 use super::state_machine::StateMachine;
 use super::types::{NodeId, Peer, Raft, TypeConfig};
+use super::vacancy::Vacancy;
 use crate::error::{Error, Missing, Result};
 use crate::mutant::{self, Mutant};
 
@@ -63,6 +64,7 @@ pub struct Cluster {
     identity: Arc<PeerIdentity>,
     leadership: Arc<watch::Sender<Leadership>>,
     heard: Arc<Heard>,
+    vacancy: Vacancy,
 }
 
 /// A member, and whether it votes.
@@ -124,7 +126,8 @@ impl Cluster {
         let leadership = Arc::new(watch::Sender::new(Leadership::default()));
         tokio::spawn(follow_leadership(raft.clone(), Arc::clone(&leadership)));
         let heard = Arc::new(Heard::new());
-        Ok(Cluster { raft, state_machine, identity, leadership, heard })
+        let vacancy = Vacancy::watch(raft.clone(), identity.node_id);
+        Ok(Cluster { raft, state_machine, identity, leadership, heard, vacancy })
     }
 
     /// The openraft handle, for the proposer.
@@ -136,7 +139,7 @@ impl Cluster {
     /// What peers may ask.
     pub fn routes(&self, incoming: PathBuf) -> axum::Router {
         let (identity, heard) = (Arc::clone(&self.identity), Arc::clone(&self.heard));
-        server::routes(self.raft.clone(), identity, heard, incoming)
+        server::routes(self.raft.clone(), identity, heard, self.vacancy.clone(), incoming)
     }
 
     /// Founds the cluster with these voters. Done once in a cluster's life, by one node.

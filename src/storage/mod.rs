@@ -24,6 +24,7 @@ mod db;
 mod directory;
 #[cfg(test)]
 mod mirror;
+mod recent;
 mod state;
 mod view;
 
