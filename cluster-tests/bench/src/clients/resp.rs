@@ -1,6 +1,6 @@
 //! Redis's protocol, RESP 2: commands as arrays of bulk strings, and the replies to them.
 
-use std::io::{BufRead, Error, ErrorKind, Read};
+use std::io::{BufRead, Error, ErrorKind};
 
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt};
 
@@ -75,7 +75,7 @@ pub async fn read(input: &mut (impl AsyncBufRead + Unpin)) -> Result<Reply, Erro
 ///
 /// # Errors
 /// When the connection ends, or what comes is none.
-pub fn read_blocking(input: &mut (impl BufRead + Read)) -> Result<Reply, Error> {
+pub fn read_blocking(input: &mut impl BufRead) -> Result<Reply, Error> {
     let mut line = String::new();
     input.read_line(&mut line)?;
     match first_line(&line)? {

@@ -1,7 +1,7 @@
 //! KVdb: three nodes with the binary's defaults.
 
-use std::path::PathBuf;
-use std::time::Duration;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use cluster_tests::cluster::Cluster;
 use cluster_tests::http::{Http, Reply};
@@ -10,7 +10,7 @@ use cluster_tests::wait::{holds, try_until};
 use tokio::runtime::Handle;
 
 use super::load::{Content, Load, in_parts};
-use super::{READY, System};
+use super::{POLL, READY, System};
 use crate::clients::ours::{BANK, COUNT, SPIN, TRANSFER, VALUES, transaction};
 
 /// How often ports are drawn again when somebody else took one.
@@ -36,7 +36,7 @@ impl Ours {
     ///
     /// # Errors
     /// When it does not become ready.
-    pub fn start(control: &Handle, dir: &PathBuf, launch: &Launch) -> Result<Self, String> {
+    pub fn start(control: &Handle, dir: &Path, launch: &Launch) -> Result<Self, String> {
         let cluster = control.block_on(launched(launch, dir))?;
         let mut ours = Ours { cluster, control: control.clone() };
         let leader = ours.leader_id()?;
@@ -75,7 +75,7 @@ impl Ours {
     }
 }
 
-async fn launched(launch: &Launch, dir: &PathBuf) -> Result<Cluster, String> {
+async fn launched(launch: &Launch, dir: &Path) -> Result<Cluster, String> {
     for attempt in 1..=ATTEMPTS {
         let mut cluster = Cluster::launch(launch, dir.join(format!("try-{attempt}")));
         match cluster.try_ready(READY).await {
@@ -153,15 +153,21 @@ impl System for Ours {
     }
 }
 
-/// Sends a transaction, and again where it is not known to be done: it only sets keys.
+/// Sends a transaction, and again to the next node where it is not known to be done: it only sets keys.
 async fn transact(http: Http, urls: Vec<String>, body: String) -> Result<(), String> {
-    let mut node = 0;
-    try_until(LOAD_MAX, async || {
-        let url = urls.get(node % urls.len()).cloned().unwrap_or_default();
-        node += 1;
+    let begun = Instant::now();
+    let mut last = "no node".to_owned();
+    for url in urls.iter().cycle() {
         let call = http.post(url, body.clone()).header("content-type", "application/json");
-        let reply = call.timeout(LOAD_MAX).send().await.map_err(|failure| failure.reason)?;
-        holds(reply.status == 200, || format!("a transaction: {reply}"))
-    })
-    .await
+        match call.timeout(LOAD_MAX).send().await {
+            Ok(reply) if reply.status == 200 => return Ok(()),
+            Ok(reply) => last = format!("a transaction: {reply}"),
+            Err(failure) => last = failure.reason,
+        }
+        if begun.elapsed() > LOAD_MAX {
+            break;
+        }
+        tokio::time::sleep(POLL).await;
+    }
+    Err(last)
 }

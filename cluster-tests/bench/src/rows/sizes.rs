@@ -42,7 +42,7 @@ fn fill(lab: &mut Lab) -> Result<(), String> {
     let mut loaded = 0;
     for part in [20, 5, 1] {
         let until = keys / part;
-        grow(lab, &mut ours, loaded..until, "KVdb", |lab, ours, keys| put_ours(lab, ours, keys))?;
+        grow(lab, &mut ours, loaded..until, "KVdb", put_ours)?;
         grow(lab, &mut etcd, loaded..until, "etcd", |lab, etcd, keys| {
             let plan = lab.settings.closed(CLIENTS);
             drive_etcd(&plan, etcd.leader_url()?, lab.seed(), Work::Put(keys))
@@ -120,7 +120,7 @@ pub(super) fn five_million(lab: &mut Lab) -> Result<Measured, String> {
     let mut full = lab.start_ours("many", &Launch::of(3))?;
     let begin = million(lab);
     full.load(&Load::values(VALUES, 0..begin))?;
-    grow(lab, &mut full, begin..many, "KVdb", |lab, ours, keys| put_ours(lab, ours, keys))?;
+    grow(lab, &mut full, begin..many, "KVdb", put_ours)?;
     let rounds = lab.settings.rounds;
     let rounds = lab.rounds(
         rounds,
