@@ -6,20 +6,19 @@
 //! - Both sides of a round get the same plan, back to back, and take turns in going first.
 //! - A measurement with a wrong answer counts for nothing: it is an error, and its round is done again.
 
-use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use cluster_tests::launch::Launch;
 use kvdb::bench::http::HttpClient;
-use kvdb::bench::{Client, Pace, Plan, Progress, Report, run};
+use kvdb::bench::{Pace, Plan, Report};
 use tokio::runtime::Runtime;
 
-use crate::clients::etcd::{Caller as EtcdCaller, Channels};
 use crate::clients::gateway::Puts;
-use crate::clients::ours::{self, Asker, BANK, VALUES};
+use crate::clients::ours::{BANK, VALUES};
 use crate::clients::redis::Caller as RedisCaller;
 use crate::clients::tarantool::Caller as TarantoolCaller;
 use crate::clients::{Draw, Work};
+use crate::drive::{drive, drive_etcd, drive_kvdb};
 use crate::machine::{self, CpuTime};
 use crate::peers::System;
 use crate::peers::etcd::Etcd;
@@ -38,8 +37,6 @@ pub const KEYS: u64 = 10_000;
 pub const CLIENTS: usize = 64;
 /// How long the disk is probed before and after a measurement.
 const PROBE: Duration = Duration::from_millis(100);
-/// The share of calls that an open loop may not have come to at its end.
-const MISSED_MAX: f64 = 0.01;
 /// Rounds that are done again, in a row, before it is given up.
 const REPEATS_MAX: usize = 2;
 
@@ -345,63 +342,5 @@ fn targets(system: &mut impl System, at: At) -> Result<Vec<String>, String> {
     match at {
         At::Leader => system.leader_url(),
         At::Spread => Ok(system.urls()),
-    }
-}
-
-/// Load on some nodes of ours; on another bucket than the work's own where one is named.
-///
-/// # Errors
-/// When an answer was wrong.
-pub fn drive_kvdb(
-    plan: &Plan,
-    urls: &[String],
-    seed: u64,
-    work: Work,
-    bucket: Option<&'static str>,
-) -> Result<Report, String> {
-    drive(plan, async |index| {
-        let asker = Asker::new(work, Draw::new(seed, index));
-        let asker = if let Some(bucket) = bucket { asker.of(bucket) } else { asker };
-        ours::connect(urls, index, asker).await
-    })
-}
-
-/// Load on some members of etcd, over gRPC.
-///
-/// # Errors
-/// When an answer was wrong.
-pub fn drive_etcd(plan: &Plan, urls: Vec<String>, seed: u64, work: Work) -> Result<Report, String> {
-    let channels = Channels::new(urls, plan.clients);
-    drive(plan, async |index| {
-        Ok(EtcdCaller::new(channels.of(index)?, work, Draw::new(seed, index)))
-    })
-}
-
-/// Runs a plan whose answers must all be right.
-///
-/// # Errors
-/// When one was not.
-pub fn drive<C: Client + 'static>(
-    plan: &Plan,
-    connect: impl AsyncFn(usize) -> Result<C, String>,
-) -> Result<Report, String> {
-    let report = run(plan, connect, show)?;
-    match (report.failed, &report.first_failure) {
-        (0, _) if report.done == 0 => Err("not one call was done".to_owned()),
-        (0, _) if report.missed as f64 > report.done as f64 * MISSED_MAX => {
-            Err(format!("the rate was not kept up: {} calls were never made", report.missed))
-        }
-        (0, _) => Ok(report),
-        (failed, why) => {
-            Err(format!("{failed} calls failed, the first: {}", why.as_deref().unwrap_or("-")))
-        }
-    }
-}
-
-/// A line that rewrites itself, where somebody looks at it.
-pub fn show(progress: Progress) {
-    if std::io::stderr().is_terminal() {
-        let seconds = progress.elapsed.as_secs();
-        eprint!("\r   {seconds} s, {} calls, {} failed \r", progress.done, progress.failed);
     }
 }

@@ -11,6 +11,7 @@
 //! - Nothing that was started outlives the run, and its data is deleted.
 
 pub mod clients;
+pub mod drive;
 pub mod lab;
 pub mod machine;
 pub mod peers;

@@ -1,15 +1,17 @@
 //! Bytes that reach the disk for each byte that a user wrote.
 
-use kvdb::bench::{Plan, Report};
+use std::time::{Duration, Instant};
+
+use cluster_tests::launch::Launch;
+use kvdb::bench::{Pace, Plan, Report};
 
 use super::Measured;
 use crate::clients::{KEY_BYTES, VALUE_BYTES, Work};
-use crate::lab::{CLIENTS, Lab, drive_etcd, drive_kvdb};
+use crate::drive::{drive_etcd, drive_kvdb};
+use crate::lab::{CLIENTS, Lab};
 use crate::machine::written_bytes;
 use crate::peers::System;
 use crate::stats::short;
-use cluster_tests::launch::Launch;
-use std::time::{Duration, Instant};
 
 /// How long load goes on before the count is looked at.
 const SLICE: Duration = Duration::from_secs(2);
@@ -46,12 +48,8 @@ fn amplification(
     writes: u64,
     mut drive: impl FnMut(&Plan, Vec<String>, u64) -> Result<Report, String>,
 ) -> Result<f64, String> {
-    let plan = Plan {
-        clients: CLIENTS,
-        pace: kvdb::bench::Pace::Closed,
-        warmup: Duration::ZERO,
-        duration: SLICE,
-    };
+    let plan =
+        Plan { clients: CLIENTS, pace: Pace::Closed, warmup: Duration::ZERO, duration: SLICE };
     let pids = system.pids();
     let written = || pids.iter().copied().map(written_bytes).sum::<f64>();
     let (before, begun) = (written(), Instant::now());

@@ -12,7 +12,8 @@ use crate::clients::gateway::Puts;
 use crate::clients::ours::Asker;
 use crate::clients::writers::{Log, Writer};
 use crate::clients::{Draw, Work};
-use crate::lab::{KEYS, Lab, show};
+use crate::drive::show;
+use crate::lab::{KEYS, Lab};
 use crate::peers::System;
 use crate::scratch::kill_now;
 
