@@ -47,6 +47,8 @@ pub(super) struct Site {
     pub(super) bucket: String,
     /// Whether the bucket is ours to delete.
     own: bool,
+    /// The script to upload.
+    script: Option<(&'static str, &'static str)>,
     sum: Sum,
     client: Client,
 }
@@ -57,7 +59,7 @@ pub(super) struct Guard {
 }
 
 impl Site {
-    /// Makes a bucket where none was named, and loads what calls need.
+    /// Makes a bucket where none was named.
     pub(super) async fn prepare(server: &Server, bench: &Bench) -> Result<Self, Failure> {
         let given: Vec<_> = server.url.split(',').map(|url| url.trim().to_owned()).collect();
         let admin_key = server.admin_key.as_ref().map(|key| key.expose().to_owned());
@@ -88,20 +90,12 @@ impl Site {
             headers.push(("authorization", format!("Bearer {key}")));
         }
         let own = bench.bucket.is_none();
-        let site = Site { urls, headers, calls, bucket, own, sum, client };
-        if let Err(failure) = site.fill(bench, script).await {
-            site.delete().await?;
-            return Err(failure);
-        }
-        Ok(site)
+        Ok(Site { urls, headers, calls, bucket, own, script, sum, client })
     }
 
-    async fn fill(
-        &self,
-        bench: &Bench,
-        script: Option<(&str, &'static str)>,
-    ) -> Result<(), Failure> {
-        if let Some((name, source)) = script {
+    /// Uploads and loads what calls need.
+    pub(super) async fn fill(&self, bench: &Bench) -> Result<(), Failure> {
+        if let Some((name, source)) = self.script {
             self.client.put_script(&self.bucket, name, source.into()).await?;
         }
         let reads = matches!(bench.work, Work::Get | Work::StaleGet | Work::Mixed);
@@ -259,9 +253,9 @@ async fn nodes(client: &Client, nodes: Nodes, given: Vec<String>) -> Result<Vec<
 }
 
 /// What calls do, the script to upload, and what the sum will be.
-type Job<'a> = (Kind, Option<(&'a str, &'static str)>, Sum);
+type Job = (Kind, Option<(&'static str, &'static str)>, Sum);
 
-fn work(bench: &Bench) -> Result<Job<'_>, Failure> {
+fn work(bench: &Bench) -> Result<Job, Failure> {
     let Some(name) = bench.script.as_deref() else {
         let own_counters = bench.work == Work::Incr && bench.bucket.is_none();
         let sum = if own_counters { Sum::Calls } else { Sum::Unknown };
@@ -275,11 +269,13 @@ fn work(bench: &Bench) -> Result<Job<'_>, Failure> {
             return Err(Failure::Usage("a transfer needs two accounts: --keys 2".to_owned()));
         }
         (None, "transfer") => (
-            Some((name, TRANSFER)),
+            Some(("transfer", TRANSFER)),
             vec![pair("from", "{key}"), pair("to", "{key2}"), pair("n", "{n}")],
             Sum::Exactly(bench.keys * BALANCE),
         ),
-        (None, "counter") => (Some((name, COUNTER)), vec![pair("counter", "{key}")], Sum::Calls),
+        (None, "counter") => {
+            (Some(("counter", COUNTER)), vec![pair("counter", "{key}")], Sum::Calls)
+        }
         (None, other) => {
             let message = format!(
                 "`{other}` is no built-in script (transfer, counter): name the bucket that has it with --bucket"

@@ -128,17 +128,25 @@ pub(super) fn run(server: &Server, bench: &Bench) -> Result<ExitCode, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::Other(format!("the runtime: {error}")))?;
     let site = runtime.block_on(Site::prepare(server, bench))?;
-    let guard = site.delete_when_interrupted();
-    let made = drive(&site, &plans);
-    let checked = match &made {
-        Ok(report) => runtime.block_on(site.check(report)),
-        Err(_) => Ok(()),
-    };
-    drop(guard);
-    runtime.block_on(site.delete())?;
-    let report = made.map_err(Failure::Other)?;
-    super::ask::print(show::report(bench, &site, &report).as_bytes())?;
-    checked?;
+    let _guard = site.delete_when_interrupted();
+    let result = measure(bench, &site, &plans, &runtime);
+    let deleted = runtime.block_on(site.delete());
+    let code = result?;
+    deleted?;
+    Ok(code)
+}
+
+/// Fills the bucket, makes the calls, prints the report, and checks what is in the bucket then.
+fn measure(
+    bench: &Bench,
+    site: &Site,
+    plans: &[Plan],
+    runtime: &tokio::runtime::Runtime,
+) -> Result<ExitCode, Failure> {
+    runtime.block_on(site.fill(bench))?;
+    let report = drive(site, plans).map_err(Failure::Other)?;
+    super::ask::print(show::report(bench, site, &report).as_bytes())?;
+    runtime.block_on(site.check(&report))?;
     Ok(ExitCode::from(u8::from(report.failed > 0 || report.done == 0)))
 }
 
@@ -254,7 +262,7 @@ mod tests {
     fn what_makes_no_sense_is_refused() {
         for line in [
             "kvdb bench --clients 2 --threads 3",
-            "kvdb bench --duration -1",
+            "kvdb bench --duration=-1",
             "kvdb bench --duration 0",
             "kvdb bench --rate 0",
             "kvdb bench --clients 0 --threads 1",

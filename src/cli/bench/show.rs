@@ -151,9 +151,9 @@ fn text(bench: &Bench, note: &str, report: &Report) -> String {
             text += ": the rate was not reached";
         }
     }
-    text += "\nlatency, ms ";
+    text += "\nlatency, ms";
     for (name, quantile) in QUANTILES {
-        text += &format!(" {name} {:.2} ", report.quantile_ms(quantile));
+        text += &format!("  {name} {:.2}", report.quantile_ms(quantile));
     }
     let (gap, at) = report.longest_gap;
     text += &format!(
