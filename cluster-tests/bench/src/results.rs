@@ -146,12 +146,15 @@ impl RowResult {
 pub struct Lines(pub Vec<(String, Vec<(f64, f64)>)>);
 
 impl Lines {
-    /// Adds a point to a line.
+    /// Adds a point to a line, from left to right; one that is there already is measured anew.
     pub fn add(&mut self, name: &str, point: (f64, f64)) {
-        match self.0.iter_mut().find(|(known, _)| known == name) {
-            Some((_, points)) => points.push(point),
-            None => self.0.push((name.to_owned(), vec![point])),
-        }
+        let Some((_, points)) = self.0.iter_mut().find(|(known, _)| known == name) else {
+            self.0.push((name.to_owned(), vec![point]));
+            return;
+        };
+        points.retain(|(x, _)| (x - point.0).abs() > f64::EPSILON);
+        points.push(point);
+        points.sort_by(|a, b| a.0.total_cmp(&b.0));
     }
 
     /// Replaces a line.
@@ -226,6 +229,15 @@ pub(crate) mod tests {
         let columns: Vec<_> = line.split_whitespace().collect();
         assert_eq!(columns, ["put-grpc", "9,000", "2,000", "4.00", "≥4", "ok"]);
         assert!(row("x", &[(3.0, 1.0)]).line().ends_with(" short"));
+    }
+
+    #[test]
+    fn line_goes_from_left_to_right_through_each_place_once() {
+        let mut lines = Lines::default();
+        for point in [(5.0, 1.0), (1.0, 2.0), (5.0, 3.0)] {
+            lines.add("etcd", point);
+        }
+        assert_eq!(lines.0, [("etcd".to_owned(), vec![(1.0, 2.0), (5.0, 3.0)])]);
     }
 
     #[test]

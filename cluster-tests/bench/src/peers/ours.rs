@@ -161,7 +161,9 @@ async fn transact(http: Http, urls: Vec<String>, body: String) -> Result<(), Str
         let call = http.post(url, body.clone()).header("content-type", "application/json");
         match call.timeout(LOAD_MAX).send().await {
             Ok(reply) if reply.status == 200 => return Ok(()),
-            Ok(reply) => last = format!("a transaction: {reply}"),
+            Ok(reply) => {
+                last = format!("a transaction: {} {}", reply.status, reply.text().trim_end())
+            }
             Err(failure) => last = failure.reason,
         }
         if begun.elapsed() > LOAD_MAX {
