@@ -189,6 +189,26 @@ fuzz: setup ## Hostile requests, scripts and bytes, generated: 5 minutes; MINUTE
 	until ((SECONDS >= 60 * $(or $(MINUTES),5))); do fuzz 500; rounds=$$((rounds + 1)); done; \
 	echo "fuzz: $$rounds rounds of 500 cases of each kind, $$SECONDS s"
 
+# --- Measure it
+
+# What ships is measured, unless a profile is named: that has the assertions of a release.
+BENCH_PROFILE := $(if $(filter command,$(origin PROFILE)),$(PROFILE),release)
+BENCH := $(CARGO_TARGET_DIR)/$(BENCH_PROFILE)/bench
+
+.PHONY: setup-bench
+setup-bench: setup
+	@deploy/setup.sh --bench
+	@cargo build --locked --package kvdb --package bench --bins --profile $(BENCH_PROFILE)
+
+.PHONY: bench
+bench: setup-bench ## KVdb beside etcd and Redis, half an hour; QUICK=1: minutes, ROWS=a,b ROUNDS=n SECONDS=n
+	@KVDB_BIN=$(CARGO_TARGET_DIR)/$(BENCH_PROFILE)/kvdb $(BENCH) run $(if $(QUICK),--quick) \
+		$(call comma_flag,ROWS,rows) $(call comma_flag,ROUNDS,rounds) $(call comma_flag,SECONDS,seconds)
+
+.PHONY: bench-rows
+bench-rows: setup-bench ## List what `make bench` measures
+	@$(BENCH) rows
+
 # --- Change it
 
 .PHONY: fix
