@@ -44,7 +44,6 @@ const IMPORTS: &[(&str, &[&str])] = &[
 /// Each foreign crate that has a room of its own, and the room.
 const ROOMS: &[(&str, &[&str])] = &[
     ("governor", &["src/http/rate.rs"]),
-    ("rustix", &["src/executor/pool.rs"]),
     ("bincode", &["src/encoding.rs"]),
     ("mlua", &["src/script/"]),
     ("rocksdb", &["src/storage/"]),
