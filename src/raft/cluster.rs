@@ -126,7 +126,7 @@ impl Cluster {
         let leadership = Arc::new(watch::Sender::new(Leadership::default()));
         tokio::spawn(follow_leadership(raft.clone(), Arc::clone(&leadership)));
         let heard = Arc::new(Heard::new());
-        let vacancy = Vacancy::watch(raft.clone(), identity.node_id);
+        let vacancy = Vacancy::watch(raft.clone(), identity.node_id, Arc::clone(&heard));
         Ok(Cluster { raft, state_machine, identity, leadership, heard, vacancy })
     }
 

@@ -8,25 +8,29 @@
 //!
 //! This only decides *when* a node stands. Whether it may lead is for the others to say: those that still hear the
 //! leader refuse the pre-vote, and a vote needs a quorum and the newest log, as ever. A firewall that refuses
-//! connections in a machine's name costs a refused pre-vote.
+//! connections in a machine's name costs a refused pre-vote, and this follower's respect for that leader, until there
+//! is another: openraft gives a lease back with the next vote only.
 
 use std::io::ErrorKind;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use openraft::async_runtime::WatchReceiver;
 use openraft::raft::TransferLeaderRequest;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
+use super::heard::Heard;
 use super::state_machine::StateMachine;
 use super::types::{NodeId, Raft};
 
 /// How long a connection may take to be refused.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(200);
 /// A process that ends closes what it has open one after another, the stream perhaps before the listener: so often
-/// is it tried whether connections are refused, with this pause.
-const LOOKS: u32 = 5;
-const LOOK_PAUSE: Duration = Duration::from_millis(20);
+/// is it tried whether connections are refused, with this pause. One refusal may be a packet of the network's.
+const LOOKS: u32 = 6;
+const LOOK_PAUSE: Duration = Duration::from_millis(15);
+const REFUSALS: u32 = 2;
 /// Before the first voter stands, so that the others have noticed too, and between one and the next.
 const STAGGER: Duration = Duration::from_millis(60);
 /// How often a voter stands; after that, the election timeout decides.
@@ -44,11 +48,11 @@ pub(super) struct Stream {
 
 impl Vacancy {
     /// Starts to look after leaders that fall silent; ends with its last clone.
-    pub(super) fn watch(raft: Raft<StateMachine>, own: NodeId) -> Self {
+    pub(super) fn watch(raft: Raft<StateMachine>, own: NodeId, heard: Arc<Heard>) -> Self {
         let (sender, mut ended) = mpsc::channel(1);
         tokio::spawn(async move {
             while let Some(leader) = ended.recv().await {
-                stand_for(&raft, own, leader).await;
+                stand_for(&raft, own, leader, &heard).await;
             }
         });
         Vacancy(sender)
@@ -68,14 +72,16 @@ impl Drop for Stream {
 }
 
 /// Stands for election in the place of a leader whose process is gone; returns if it is not.
-async fn stand_for(raft: &Raft<StateMachine>, own: NodeId, leader: NodeId) {
+async fn stand_for(raft: &Raft<StateMachine>, own: NodeId, leader: NodeId, heard: &Heard) {
+    let began = Instant::now();
+    let is_silent = || heard.age() >= began.elapsed();
     let metrics = raft.server_metrics().borrow_watched().clone();
     if leader == own || metrics.current_leader != Some(leader) {
         return;
     }
     let membership = metrics.membership_config.membership();
     let Some(peer) = membership.get_node(&leader) else { return };
-    if !is_gone(&peer.peer_addr).await {
+    if !is_gone(&peer.peer_addr).await || !is_silent() {
         return;
     }
     // Addressed to the leader itself: nobody stands by it, and the lease is forgotten.
@@ -91,7 +97,7 @@ async fn stand_for(raft: &Raft<StateMachine>, own: NodeId, leader: NodeId) {
     tokio::time::sleep(turn).await;
     for _ in 0..TRIES {
         let now = raft.server_metrics().borrow_watched().vote;
-        if now != vote || raft.trigger().elect(true).await.is_err() {
+        if now != vote || !is_silent() || raft.trigger().elect(true).await.is_err() {
             return;
         }
         tokio::time::sleep(STAGGER.saturating_mul(voters)).await;
@@ -100,8 +106,10 @@ async fn stand_for(raft: &Raft<StateMachine>, own: NodeId, leader: NodeId) {
 
 /// Whether nobody listens there any more.
 async fn is_gone(addr: &str) -> bool {
+    let mut refusals = 0;
     for _ in 0..LOOKS {
-        if refuses(addr).await {
+        refusals = if refuses(addr).await { refusals + 1 } else { 0 };
+        if refusals == REFUSALS {
             return true;
         }
         tokio::time::sleep(LOOK_PAUSE).await;
@@ -132,5 +140,14 @@ mod tests {
         drop(listener);
         assert!(refuses(&addr).await);
         assert!(!refuses("no such host").await);
+    }
+
+    #[tokio::test]
+    async fn who_listens_again_is_not_gone() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap().to_string();
+        assert!(!is_gone(&addr).await);
+        drop(listener);
+        assert!(is_gone(&addr).await);
     }
 }

@@ -24,6 +24,9 @@ const BATCH_KEYS_MAX: usize = 1024;
 /// Values that a batch should hold at most, in bytes: they lie outside of the VM's own memory.
 const BATCH_BYTES: usize = 256 << 10;
 
+/// What a variable takes in the machine beside its text.
+const VAR_OVERHEAD: usize = 96;
+
 /// Builds `kvdb`.
 pub(super) fn table(lua: &Lua, host: &Rc<Host>) -> mlua::Result<Table> {
     let kvdb = lua.create_table()?;
@@ -74,7 +77,8 @@ fn vars(host: &Host, lua: &Lua) -> mlua::Result<Table> {
     if let Some(table) = &session.var_table {
         return Ok(table.clone());
     }
-    let bytes: usize = session.vars.iter().map(|(name, value)| name.len() + value.len()).sum();
+    let cost = |(name, value): (&String, &String)| name.len() + value.len() + VAR_OVERHEAD;
+    let bytes: usize = session.vars.iter().map(cost).sum();
     let make = || {
         let table = lua.create_table_with_capacity(0, session.vars.len())?;
         for (name, value) in &*session.vars {

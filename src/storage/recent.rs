@@ -90,7 +90,7 @@ impl Recent {
     /// by [`Recent::end`].
     pub(super) fn begin<'r>(&self, rows: impl Iterator<Item = (&'r [u8], Option<&'r Bytes>)>) {
         let commit = self.begun.fetch_add(1, Ordering::AcqRel) + 1;
-        debug_assert_eq!(commit, self.done() + 1, "a database has one writer");
+        assert_eq!(commit, self.done() + 1, "a database has one writer");
         for (key, value) in rows {
             let mut shard = self.shard(key);
             if is_kept(key, value) {
@@ -216,6 +216,31 @@ mod tests {
         recent.learn(b"a", Some(&"late".into()), at);
         recent.end();
         assert_eq!(recent.get(b"a", recent.done()), Some(None));
+    }
+
+    #[test]
+    fn nothing_of_a_failed_commit_is_left() {
+        let recent = Recent::default();
+        commit(&recent, &[("a", Some("1"))]);
+        recent.begin([(b"a".as_slice(), Some(&"2".into()))].into_iter());
+        recent.clear();
+        recent.end();
+        assert_eq!(recent.get(b"a", recent.done()), None);
+    }
+
+    #[test]
+    fn rows_of_a_removed_range_are_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = Arc::new(Db::create(&dir.path().join("db"), Tuning::default()).unwrap());
+        let mut batch = Batch::new(Arc::clone(&db));
+        batch.put(b"k".to_vec(), "v".into());
+        batch.commit().unwrap();
+        assert_eq!(db.newest(b"k").unwrap(), Some("v".into()));
+        let mut batch = Batch::new(Arc::clone(&db));
+        batch.delete_range(b"a".to_vec(), b"z".to_vec());
+        batch.commit().unwrap();
+        assert_eq!(db.newest(b"k").unwrap(), None);
+        assert_eq!(SnapshotView::new(db).get(b"k").unwrap(), None);
     }
 
     #[test]
