@@ -22,7 +22,7 @@ use crate::raft::{
     applied_index,
 };
 use crate::script;
-use crate::storage::{DAMAGED, DataDir, Identity, State, Tuning};
+use crate::storage::{DAMAGED, DataDir, Identity, Pace, State, Tuning};
 
 /// Long scripts that may run at a time.
 const SLOW_MAX: usize = 8;
@@ -53,7 +53,10 @@ impl Node {
     pub(super) async fn start_with(config: &Config, clock: Clock) -> Result<Self> {
         let data = DataDir::open(config.data())?;
         let stored = stored_identity(&data, config.node_id)?;
-        let tuning = Tuning { write_buffer_bytes: config.write_buffer_bytes };
+        let tuning = Tuning {
+            write_buffer_bytes: config.write_buffer_bytes,
+            memory_bytes: config.state_memory_bytes,
+        };
         let state = Arc::new(State::open(&data, tuning)?);
         let log = LogStore::open(&data.log())?;
         refuse_amnesia(&state, &log)?;
@@ -313,6 +316,7 @@ fn timing(config: &Config) -> Timing {
         election_ms: config.election_ms,
         snapshot_entries: config.snapshot_entries,
         keep_entries: config.keep_entries,
+        snapshot_pace: Pace(config.snapshot_bytes_per_second),
     }
 }
 

@@ -40,9 +40,9 @@ pub(super) fn routes(
     raft: Raft<StateMachine>,
     identity: Arc<PeerIdentity>,
     heard: Arc<Heard>,
-    incoming: std::path::PathBuf,
+    receiver: Receiver,
 ) -> Router {
-    let receiver = Arc::new(Receiver::new(incoming));
+    let receiver = Arc::new(receiver);
     Router::new()
         .route("/raft/append", post(append))
         .route("/raft/stream", post(stream))
