@@ -120,6 +120,33 @@ redirect-matrix: build setup-clients ## curl, requests, fetch and a browser call
 smoke: build ## A cluster end to end, a leader killed, answers checked; about half a minute
 	@$(CLUSTER) smoke
 
+# --- Count it
+
+# What counts instructions.
+.PHONY: setup-valgrind
+setup-valgrind: setup
+	@deploy/setup.sh --valgrind
+
+STEADY := $(CARGO_TARGET_DIR)/$(PROFILE)/steady
+
+.PHONY: bench-micro
+bench-micro: setup ## Times of the road's pieces, by criterion; P=script: only those with that in their name
+	@cargo bench --locked --package bench --bench road -- $(P)
+
+.PHONY: bench-check
+bench-check: build setup-valgrind ## Does any piece of the road execute more instructions? P=script: only those
+	@$(STEADY) check $(P)
+
+.PHONY: bench-baseline
+bench-baseline: build setup-valgrind ## Count them again into the table that bench-check compares to
+	@$(STEADY) baseline
+
+.PHONY: bench-profile
+bench-profile: build setup-valgrind ## Where a piece's instructions go: P=script_transfer
+	@mkdir -p .kvdb
+	@$(STEADY) profile $(or $(P),script_transfer) .kvdb/profile
+	@callgrind_annotate --auto=no --inclusive=$(if $(INCLUSIVE),yes,no) .kvdb/profile
+
 # --- Break it
 
 # What the campaigns below need beyond a build: network filters, tracing, images of disks.
@@ -161,6 +188,26 @@ fuzz: setup ## Hostile requests, scripts and bytes, generated: 5 minutes; MINUTE
 	SECONDS=0; rounds=0; \
 	until ((SECONDS >= 60 * $(or $(MINUTES),5))); do fuzz 500; rounds=$$((rounds + 1)); done; \
 	echo "fuzz: $$rounds rounds of 500 cases of each kind, $$SECONDS s"
+
+# --- Measure it
+
+# What ships is measured, unless a profile is named: that has the assertions of a release.
+BENCH_PROFILE := $(if $(filter command,$(origin PROFILE)),$(PROFILE),release)
+BENCH := $(CARGO_TARGET_DIR)/$(BENCH_PROFILE)/bench
+
+.PHONY: setup-bench
+setup-bench: setup
+	@deploy/setup.sh --bench
+	@cargo build --locked --package kvdb --package bench --bins --profile $(BENCH_PROFILE)
+
+.PHONY: bench
+bench: setup-bench ## KVdb beside etcd and Redis, half an hour; QUICK=1: minutes, ROWS=a,b ROUNDS=n SECONDS=n
+	@KVDB_BIN=$(CARGO_TARGET_DIR)/$(BENCH_PROFILE)/kvdb $(BENCH) run $(if $(QUICK),--quick) \
+		$(call comma_flag,ROWS,rows) $(call comma_flag,ROUNDS,rounds) $(call comma_flag,SECONDS,seconds)
+
+.PHONY: bench-rows
+bench-rows: setup-bench ## List what `make bench` measures
+	@$(BENCH) rows
 
 # --- Change it
 

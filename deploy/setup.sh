@@ -7,8 +7,10 @@
 #
 # usage: deploy/setup.sh            set up
 #        deploy/setup.sh --env      print what cargo needs in its environment, and do nothing else
+#        deploy/setup.sh --valgrind install what counts instructions
 #        deploy/setup.sh --lab      install what fault campaigns need; without root, say what is missing
 #        deploy/setup.sh --clients  install the HTTP clients that `make redirect-matrix` tries; the same
+#        deploy/setup.sh --bench    install the databases that `make bench` measures beside ours; the same
 #
 # environment: KVDB_CACHE           where RocksDB and the target directory are kept (~/.cache/kvdb)
 #              CARGO_TARGET_DIR     another target directory
@@ -59,6 +61,10 @@ install() {
         apt-get install -y -qq --no-install-recommends "$@" >/dev/null
 }
 
+install_valgrind() {
+    command -v valgrind >/dev/null || install valgrind
+}
+
 # Network filters, tracing, disk images, an fsync that lies. A campaign does without what is not there.
 install_lab() {
     local missing=()
@@ -89,6 +95,45 @@ install_clients() {
     [ ${#missing[@]} -eq 0 ] && return
     # In a shell of its own: that it fails is said, and ends nothing.
     (install "${missing[@]}") || say "these clients will not be tried: ${missing[*]}"
+}
+
+# etcd, Redis and Tarantool as programs that the benchmark starts itself, on ports and data of its own.
+install_bench() {
+    local missing=()
+    command -v etcd         >/dev/null || missing+=(etcd-server)
+    command -v redis-server >/dev/null || missing+=(redis-server)
+    command -v tarantool    >/dev/null || missing+=(tarantool)
+    [ ${#missing[@]} -eq 0 ] && return
+    if [ "$(id -u)" != 0 ]; then
+        say "not root: rows of these peers will be left out: ${missing[*]}"
+        return
+    fi
+    without_services install_each "${missing[@]}"
+}
+
+# One by one: not every Debian has all of them, and a peer that is missing costs its rows only.
+install_each() {
+    local package
+    for package in "$@"; do
+        (install "$package") || say "not installed, its rows will be left out: $package"
+    done
+}
+
+# Runs a command while packages may start no service: Debian starts a database as it installs it, and that
+# would hold its port, and be measured beside ours. Units stay off until somebody enables them.
+without_services() {
+    local policy=/usr/sbin/policy-rc.d ours='' unit
+    if [ ! -e "$policy" ]; then
+        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        chmod +x "$policy"
+        ours=$policy
+    fi
+    "$@" || { rm -f "${ours:-/nonexistent}"; return 1; }
+    rm -f "${ours:-/nonexistent}"
+    [ -d /run/systemd/system ] || return 0
+    for unit in etcd redis-server tarantool; do
+        systemctl disable --now "$unit" >/dev/null 2>&1 || true
+    done
 }
 
 install_packages() {
@@ -180,8 +225,10 @@ claim_target_dir() {
 }
 
 case "${1:-}" in
+    --valgrind) install_valgrind; exit 0 ;;
     --lab) install_lab; exit 0 ;;
     --clients) install_clients; exit 0 ;;
+    --bench) install_bench; exit 0 ;;
 esac
 
 install_packages

@@ -166,6 +166,11 @@ impl Client {
         Ok(created.id)
     }
 
+    /// Deletes a bucket with all that is in it.
+    pub async fn delete_bucket(&self, bucket: &str) -> Result<()> {
+        self.call(self.request(Method::DELETE, &paths::keys(bucket))).await.map(drop)
+    }
+
     /// What a key holds.
     pub async fn get(&self, bucket: &str, key: &[u8]) -> Result<Bytes> {
         Ok(self.call(self.request(Method::GET, &paths::key(bucket, key))).await?.body)

@@ -228,7 +228,8 @@ table! {
         /// How often a leader shows that it lives, in milliseconds. Default: 100.
         heartbeat_ms: u64 = 100, "KVDB_HEARTBEAT_MS", "MS";
         /// How long a silent leader is respected, in milliseconds. A node stands for election after
-        /// one and a half times to twice this, each at its own moment. Default: 800.
+        /// one and a half times to twice this, each at its own moment; at once where the leader's process is
+        /// gone. Default: 800.
         election_ms: u64 = 800, "KVDB_ELECTION_MS", "MS";
         /// How far a leader's clock may be from the median of the voters', in milliseconds, before it stamps
         /// nothing and hands leadership over. Default: 5000.

@@ -8,6 +8,8 @@
 //! bincode is unmaintained (RUSTSEC-2025-0141) and is named nowhere else, so that leaving it stays
 //! a change to one file. Enum variants are numbered by position: never reorder them.
 
+use std::cell::Cell;
+
 use bincode::config::{Configuration, Limit, LittleEndian, Varint, standard};
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -21,10 +23,20 @@ pub const MAX_BYTES: usize = 64 << 20;
 const CONFIG: Configuration<LittleEndian, Varint, Limit<MAX_BYTES>> =
     standard().with_limit::<MAX_BYTES>();
 const CHECKSUM_BYTES: usize = 4;
+/// Largest buffer that a thread keeps to encode into.
+const SCRATCH_BYTES_MAX: usize = 64 << 10;
+
+thread_local! {
+    /// Values grow here, and leave as long as they are: most are small, and growing is most of what they cost.
+    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
 
 /// Encodes a value; fails only where it is larger than [`MAX_BYTES`].
 pub fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>> {
-    let mut bytes = vec![FORMAT];
+    // Taken, not borrowed: encoding a value may encode another.
+    let mut bytes = SCRATCH.take();
+    bytes.clear();
+    bytes.push(FORMAT);
     bincode::serde::encode_into_std_write(value, &mut bytes, CONFIG)
         .map_err(|e| Error::Internal(format!("encoding: {e}")))?;
     if bytes.len() > MAX_BYTES {
@@ -32,7 +44,12 @@ pub fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>> {
     }
     let checksum = crc32fast::hash(&bytes);
     bytes.extend_from_slice(&checksum.to_le_bytes());
-    Ok(bytes)
+    if bytes.capacity() > SCRATCH_BYTES_MAX {
+        return Ok(bytes);
+    }
+    let encoded = bytes.as_slice().to_vec();
+    SCRATCH.set(bytes);
+    Ok(encoded)
 }
 
 /// Decodes exactly one value; `what` names it in the error.

@@ -205,6 +205,15 @@ impl Cluster {
         ids.iter().map(|id| self.node(*id).url.clone()).collect()
     }
 
+    /// The process ids of all nodes.
+    ///
+    /// # Panics
+    /// When one does not run.
+    #[must_use]
+    pub fn pids(&self) -> Vec<u32> {
+        self.nodes.iter().map(|node| node.process.pid()).collect()
+    }
+
     /// A node's process.
     pub fn process(&mut self, id: u64) -> &mut Process {
         &mut self.node_mut(id).process

@@ -25,7 +25,9 @@ pub(super) fn run(server: &Server, command: Command) -> Result<ExitCode> {
 
 async fn ask(client: &Client, command: Command) -> Result<ExitCode> {
     match command {
-        Command::Start(_) => return Err(Failure::Other("start is no question".to_owned())),
+        Command::Start(_) | Command::Bench(_) => {
+            return Err(Failure::Other("that is no question".to_owned()));
+        }
         Command::Status => print(&status(&client.status().await?))?,
         Command::Bucket(bucket) => return create(client, bucket).await,
         Command::Get { bucket, key } => print(&client.get(&bucket, key.as_bytes()).await?)?,
@@ -112,7 +114,7 @@ async fn ask_cluster(client: &Client, cluster: Cluster) -> Result<()> {
 }
 
 /// `NAME=VALUE`.
-fn pair(argument: &str) -> Result<(String, String)> {
+pub(super) fn pair(argument: &str) -> Result<(String, String)> {
     let (name, value) = argument
         .split_once('=')
         .ok_or_else(|| Failure::Usage(format!("`{argument}`: write NAME=VALUE")))?;
@@ -144,7 +146,7 @@ fn print_line(bytes: &[u8]) -> Result<()> {
 }
 
 /// Says something beside the answer.
-fn note(text: &str) {
+pub(super) fn note(text: &str) {
     // Where standard error is closed, nobody wants to know.
     let _ = writeln!(std::io::stderr(), "kvdb: {text}");
 }

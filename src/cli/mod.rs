@@ -5,6 +5,7 @@
 //! again; 4 the outcome of a write is not known.
 
 mod ask;
+mod bench;
 mod start;
 
 use std::fmt;
@@ -26,6 +27,7 @@ Examples:
   kvdb script put shop hello hello.lua        a script
   kvdb script run shop hello name=world       runs it on the leader
   kvdb status                                 who leads, who follows
+  kvdb bench                                  how fast it is
 
 Exit codes:
   0 done   1 refused, or not there   2 asked wrongly
@@ -141,6 +143,9 @@ enum Command {
     /// Show and change the members of the cluster.
     #[command(subcommand)]
     Cluster(Cluster),
+    /// Put load on a cluster and tell throughput and latency.
+    #[command(after_help = bench::EXAMPLES)]
+    Bench(Box<bench::Bench>),
 }
 
 const START_EXAMPLES: &str = "\
@@ -336,6 +341,7 @@ pub fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<ExitCode, Failure> {
     match cli.command {
         Command::Start(start) => start::run(*start),
+        Command::Bench(bench) => bench::run(&cli.server, &bench),
         command => ask::run(&cli.server, command),
     }
 }

@@ -128,12 +128,17 @@ impl Executor {
         });
         tokio::spawn(refuse_when_deposed(Arc::clone(&executor)));
         for number in 0..executor.pool.threads() {
-            let executor = Arc::clone(&executor);
-            std::thread::Builder::new()
-                .name(format!("executor-{number}"))
-                .spawn(move || run::work(&executor))?;
+            executor.start_thread(number)?;
         }
         Ok(executor)
+    }
+
+    /// Starts a thread that gives buckets their turns.
+    fn start_thread(self: &Arc<Self>, number: usize) -> std::io::Result<()> {
+        let executor = Arc::clone(self);
+        let name = format!("executor-{number}");
+        std::thread::Builder::new().name(name).spawn(move || run::work(&executor, number))?;
+        Ok(())
     }
 
     /// Queues a job and waits for its answer. Dropping the future drops a job that has not begun.

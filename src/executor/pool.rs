@@ -4,6 +4,10 @@
 //! and goes on in the slow lane, so that a spare thread takes over the other buckets. The slow lane is
 //! bounded; where it is full, a long job is refused rather than let stop the node.
 //!
+//! On few cores a place is not enough: a script that computes for 50 ms takes a core from everything else
+//! of the node. So a thread in the slow lane has less of a claim on the processor, as a process under
+//! `nice` has. It cannot take that back without privileges, and ends with its turn.
+//!
 //! Waking a thread is a system call, whether one waits or not. So it is counted who waits, and only
 //! as many threads as the fast lane has places take turns: work stays where the caches are warm.
 
@@ -40,6 +44,19 @@ struct Lanes {
 pub(super) enum Lane {
     Fast,
     Slow,
+}
+
+/// How far a thread in the slow lane steps back: a tenth of the share of the others, where they want theirs.
+#[cfg(target_os = "linux")]
+const NICE: i32 = 10;
+
+/// Leaves the processor to other threads where they want it. Elsewhere than on Linux, a priority is the
+/// whole process's.
+pub(super) fn step_back() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::setpriority_process(None, NICE) {
+        tracing::debug!(%error, "a long script keeps its priority");
+    }
 }
 
 impl Pool {
@@ -123,6 +140,19 @@ impl Pool {
 mod tests {
     use super::*;
     use crate::kv::BucketId;
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn only_the_thread_that_steps_back_has_less_priority() {
+        let priority = || rustix::process::getpriority_process(None).unwrap();
+        let before = priority();
+        let there = std::thread::spawn(move || {
+            step_back();
+            priority()
+        });
+        assert_eq!(there.join().unwrap(), NICE);
+        assert_eq!(priority(), before);
+    }
 
     fn chain(number: u64) -> Arc<Chain> {
         Arc::new(Chain::new(BucketId(number)))

@@ -10,7 +10,7 @@ use super::chain::Chain;
 use super::ground::Ground;
 use super::job::{Job, Ran, Told, Unconfirmed};
 use super::perform::Performer;
-use super::pool::Lane;
+use super::pool::{Lane, step_back};
 use crate::encoding;
 use crate::error::{Error, Missing, Result};
 use crate::kv::{
@@ -27,8 +27,9 @@ const TURN_TIME_MAX: Duration = Duration::from_millis(2);
 /// Before a refused chain tries again: an election takes longer than a lease's hiccup.
 const REFUSED_PAUSE: Duration = Duration::from_millis(25);
 
-/// The loop of an executor thread.
-pub(super) fn work(executor: &Arc<Executor>) {
+/// The loop of an executor thread. One that has been in the slow lane has stepped back for good: a fresh one takes
+/// its place.
+pub(super) fn work(executor: &Arc<Executor>, number: usize) {
     let mut vm = None;
     while executor.pool.join() {
         let mut in_the_fast_lane = true;
@@ -50,6 +51,9 @@ pub(super) fn work(executor: &Arc<Executor>) {
                 executor.retire(&chain);
             }
             in_the_fast_lane = executor.pool.leave(lane.get());
+        }
+        if !in_the_fast_lane && executor.start_thread(number).is_ok() {
+            return;
         }
     }
 }
@@ -262,6 +266,7 @@ impl Watch for Stopwatch {
         }
         if self.lane.get() == Lane::Fast && elapsed > settings.slow_after {
             self.batch.executor.pool.slow_down()?;
+            step_back();
             self.lane.set(Lane::Slow);
         }
         Ok(())

@@ -53,11 +53,7 @@ impl Node {
     pub(super) async fn start_with(config: &Config, clock: Clock) -> Result<Self> {
         let data = DataDir::open(config.data())?;
         let stored = stored_identity(&data, config.node_id)?;
-        let tuning = Tuning {
-            write_buffer_bytes: config.write_buffer_bytes,
-            memory_bytes: config.state_memory_bytes,
-        };
-        let state = Arc::new(State::open(&data, tuning)?);
+        let state = Arc::new(State::open(&data, tuning(config))?);
         let log = LogStore::open(&data.log())?;
         refuse_amnesia(&state, &log)?;
         refuse_old_identity(&stored, &log)?;
@@ -308,6 +304,13 @@ fn peer_identity(stored: &Identity, config: &Config) -> PeerIdentity {
         .map_or_else(random_name, |secret| secret.expose().to_owned());
     let Identity { node_id, instance, cluster_id, .. } = stored.clone();
     PeerIdentity::new(node_id, instance, cluster_id, &secret)
+}
+
+fn tuning(config: &Config) -> Tuning {
+    Tuning {
+        write_buffer_bytes: config.write_buffer_bytes,
+        memory_bytes: config.state_memory_bytes,
+    }
 }
 
 fn timing(config: &Config) -> Timing {

@@ -22,6 +22,7 @@ use super::server;
 use super::snapshot::Receiver;
 use super::state_machine::StateMachine;
 use super::types::{NodeId, Peer, Raft, TypeConfig};
+use super::vacancy::Vacancy;
 use crate::error::{Error, Missing, Result};
 use crate::mutant::{self, Mutant};
 use crate::storage::Pace;
@@ -73,6 +74,7 @@ pub struct Cluster {
     leadership: Arc<watch::Sender<Leadership>>,
     heard: Arc<Heard>,
     snapshot_pace: Pace,
+    vacancy: Vacancy,
 }
 
 /// A member, and whether it votes.
@@ -135,8 +137,9 @@ impl Cluster {
         tokio::spawn(follow_leadership(raft.clone(), Arc::clone(&leadership)));
         let heard = Arc::new(Heard::new());
         tokio::spawn(stand_soon(raft.clone(), Arc::clone(&heard)));
+        let vacancy = Vacancy::watch(raft.clone(), identity.node_id);
         let snapshot_pace = timing.snapshot_pace;
-        Ok(Cluster { raft, state_machine, identity, leadership, heard, snapshot_pace })
+        Ok(Cluster { raft, state_machine, identity, leadership, heard, snapshot_pace, vacancy })
     }
 
     /// The openraft handle, for the proposer.
@@ -149,7 +152,7 @@ impl Cluster {
     pub fn routes(&self, incoming: PathBuf) -> axum::Router {
         let (identity, heard) = (Arc::clone(&self.identity), Arc::clone(&self.heard));
         let receiver = Receiver::new(incoming, self.snapshot_pace);
-        server::routes(self.raft.clone(), identity, heard, receiver)
+        server::routes(self.raft.clone(), identity, heard, self.vacancy.clone(), receiver)
     }
 
     /// Founds the cluster with these voters. Done once in a cluster's life, by one node.

@@ -26,6 +26,7 @@ mod state_machine;
 #[cfg(test)]
 mod testing;
 pub mod types;
+mod vacancy;
 pub mod wire;
 
 pub use auth::PeerIdentity;

@@ -22,6 +22,7 @@ use super::heard::Heard;
 use super::snapshot::{Part, Receiver};
 use super::state_machine::StateMachine;
 use super::types::{Raft, TypeConfig};
+use super::vacancy::Vacancy;
 use super::wire;
 use crate::encoding;
 use crate::error::{Error, Result};
@@ -33,6 +34,7 @@ struct Server {
     identity: Arc<PeerIdentity>,
     receiver: Arc<Receiver>,
     heard: Arc<Heard>,
+    vacancy: Vacancy,
 }
 
 /// The routes under `/raft/`.
@@ -40,6 +42,7 @@ pub(super) fn routes(
     raft: Raft<StateMachine>,
     identity: Arc<PeerIdentity>,
     heard: Arc<Heard>,
+    vacancy: Vacancy,
     receiver: Receiver,
 ) -> Router {
     let receiver = Arc::new(receiver);
@@ -52,7 +55,7 @@ pub(super) fn routes(
         .route("/raft/snapshot", post(install))
         .layer(DefaultBodyLimit::max(encoding::MAX_BYTES))
         .layer(from_fn_with_state(Arc::clone(&identity), authenticate))
-        .with_state(Server { raft, identity, receiver, heard })
+        .with_state(Server { raft, identity, receiver, heard, vacancy })
 }
 
 /// Lets only requests of who knows the cluster secret through, before anything of their bodies is read.
@@ -135,8 +138,12 @@ async fn transfer(State(server): State<Server>, headers: HeaderMap, body: Bytes)
 
 /// A stream of appends: answered in order, as each is on disk.
 async fn stream(State(server): State<Server>, headers: HeaderMap, body: Body) -> Answer {
-    server.identity.check_member(&headers)?;
-    let frames = Frames::new("append request", body.into_data_stream());
+    let from = server.identity.check_member(&headers)?;
+    let stream = server.vacancy.stream(from);
+    let frames = Frames::new("append request", body.into_data_stream()).map(move |frame| {
+        let _until_it_ends = &stream;
+        frame
+    });
     let answers = server.raft.stream_append(requests(frames)).map(move |answer| match answer {
         Ok(answer) => {
             if answer.is_ok() {

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use mlua::{Lua, MultiValue, Table, Value};
 
 use super::host::{
-    Host, Session, bad_argument, field_name, for_each_option, freeze, function, lua_string,
-    value_or_error,
+    Host, SMALL_BYTES, Session, bad_argument, field_name, for_each_option, freeze, function,
+    lua_string, unguarded, value_or_error,
 };
 use super::value::{self, raise};
 use super::{access, codec, json, log, response};
@@ -53,10 +53,11 @@ pub(super) fn table(lua: &Lua, host: &Rc<Host>) -> mlua::Result<Table> {
 
 /// The fields that change from call to call.
 fn field(host: &Host, lua: &Lua, name: &Value) -> mlua::Result<Value> {
-    match field_name(name).as_deref() {
-        Some("status") => response::read_status(host),
-        Some("var") => vars(host, lua).map(Value::Table),
-        Some("req") => request(host, lua).map(Value::Table),
+    let Value::String(name) = name else { return Ok(Value::Nil) };
+    match &*name.as_bytes() {
+        b"status" => response::read_status(host),
+        b"var" => vars(host, lua).map(Value::Table),
+        b"req" => request(host, lua).map(Value::Table),
         _ => Ok(Value::Nil),
     }
 }
@@ -73,10 +74,15 @@ fn vars(host: &Host, lua: &Lua) -> mlua::Result<Table> {
     if let Some(table) = &session.var_table {
         return Ok(table.clone());
     }
-    let table = lua.create_table_with_capacity(0, session.vars.len())?;
-    for (name, value) in &*session.vars {
-        table.raw_set(name.as_str(), value.as_str())?;
-    }
+    let bytes: usize = session.vars.iter().map(|(name, value)| name.len() + value.len()).sum();
+    let make = || {
+        let table = lua.create_table_with_capacity(0, session.vars.len())?;
+        for (name, value) in &*session.vars {
+            table.raw_set(name.as_str(), value.as_str())?;
+        }
+        Ok(table)
+    };
+    let table = if bytes <= SMALL_BYTES { unguarded(lua, make) } else { make() }?;
     session.var_table = Some(table.clone());
     Ok(table)
 }
@@ -118,8 +124,12 @@ fn get(host: &Host, lua: &Lua, info_mt: &Table, key: &Value) -> mlua::Result<Mul
         }
         Ok(Some(record)) => {
             host.budget.charge_bytes(record.value.len())?;
-            let info = Value::Table(info(lua, info_mt, &record, host.now()?)?);
-            Ok(MultiValue::from_vec(vec![lua_string(lua, &record.value)?, info]))
+            let now = host.now()?;
+            let make = || {
+                let info = Value::Table(info(lua, info_mt, &record, now)?);
+                Ok(MultiValue::from_vec(vec![lua_string(lua, &record.value)?, info]))
+            };
+            if record.value.len() <= SMALL_BYTES { unguarded(lua, make) } else { make() }
         }
         Err(error) => get_error(lua, error),
     }

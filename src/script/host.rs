@@ -220,6 +220,23 @@ pub(super) fn freeze(
     Ok(())
 }
 
+/// Bytes that [`unguarded`] may be asked to make.
+pub(super) const SMALL_BYTES: usize = 4 << 10;
+
+/// Makes strings and tables of at most [`SMALL_BYTES`] in all. Under a memory limit, each of them is a protected call
+/// of its own, several times what it takes to make it: so the limit is lifted for a moment, where it is not
+/// reached yet. It is exceeded by no more than this, once: what comes next meets it.
+pub(super) fn unguarded<T>(lua: &Lua, make: impl FnOnce() -> mlua::Result<T>) -> mlua::Result<T> {
+    let limit = lua.set_memory_limit(0)?;
+    if limit > 0 && lua.used_memory() > limit {
+        lua.set_memory_limit(limit)?;
+        return make();
+    }
+    let made = make();
+    lua.set_memory_limit(limit)?;
+    made
+}
+
 /// A Lua string.
 pub(super) fn lua_string(lua: &Lua, text: impl AsRef<[u8]>) -> mlua::Result<Value> {
     lua.create_string(text).map(Value::String)

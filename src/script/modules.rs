@@ -14,7 +14,7 @@ use std::rc::Rc;
 use mlua::{Function, Lua, Table, Value};
 
 use super::budget::is_out_of_memory;
-use super::host::{Host, field_name, function};
+use super::host::{Host, field_name, function, unguarded};
 use super::value::{raise, type_name};
 use super::{cache, fault};
 use crate::error::{Error, Missing, Result};
@@ -92,6 +92,10 @@ pub(super) struct Environments {
 
 impl Environments {
     pub(super) fn fresh(&self, lua: &Lua) -> mlua::Result<Table> {
+        unguarded(lua, || self.make(lua))
+    }
+
+    fn make(&self, lua: &Lua) -> mlua::Result<Table> {
         let environment = lua.create_table_with_capacity(0, 2)?;
         environment.raw_set("kvdb", &self.kvdb)?;
         environment.raw_set("_G", &environment)?;

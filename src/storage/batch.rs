@@ -26,11 +26,19 @@ impl Batch {
 
     /// Makes all changes at once. They are not on disk yet: the Raft log is.
     pub fn commit(self) -> Result<()> {
+        let recent = &self.db.recent;
+        recent.begin(self.pending.iter().map(|(key, value)| (key.as_slice(), value.as_ref())));
+        if !self.deleted_ranges.is_empty() {
+            recent.clear();
+        }
         let mut batch = WriteBatch::default();
         for (start, end) in &self.deleted_ranges {
             batch.delete_range(start, end);
         }
-        for (key, value) in self.pending {
+        // In order: RocksDB then begins each search where the last one ended.
+        let mut rows: Vec<_> = self.pending.into_iter().collect();
+        rows.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        for (key, value) in rows {
             match value {
                 Some(value) => batch.put(key, value),
                 None => batch.delete(key),
@@ -38,7 +46,12 @@ impl Batch {
         }
         let mut options = WriteOptions::default();
         options.disable_wal(true);
-        self.db.rocks().write_opt(batch, &options).map_err(storage_error)?;
+        let written = self.db.rocks().write_opt(batch, &options).map_err(storage_error);
+        if written.is_err() {
+            recent.clear();
+        }
+        recent.end();
+        written?;
         self.deleted_ranges.into_iter().for_each(|range| self.db.remember_removed(range));
         Ok(())
     }
@@ -49,8 +62,7 @@ impl Get for Batch {
         if let Some(value) = self.pending.get(key) {
             return Ok(value.clone());
         }
-        let value = self.db.rocks().get_pinned(key).map_err(storage_error)?;
-        Ok(value.map(|bytes| Bytes::copy_from_slice(&bytes)))
+        self.db.newest(key)
     }
 }
 

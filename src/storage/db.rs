@@ -4,11 +4,13 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use bytes::Bytes;
 use rocksdb::{
     BlockBasedOptions, Cache, CompactOptions, DBCompressionType, ErrorKind, Options,
     WriteBufferManager,
 };
 
+use super::recent::Recent;
 use crate::error::{Error, Result};
 
 /// Bytes of blocks kept while a database is only looked at.
@@ -61,6 +63,8 @@ impl Memory {
 /// An open database. Once doomed, its directory goes when its last user is gone.
 pub(super) struct Db {
     rocks: Option<rocksdb::DB>,
+    /// Its hot rows.
+    pub(super) recent: Recent,
     path: PathBuf,
     doomed: AtomicBool,
     /// Ranges that were removed, whose space is still taken.
@@ -92,6 +96,7 @@ impl Db {
         let rocks = rocksdb::DB::open(options, path).map_err(storage_error)?;
         Ok(Db {
             rocks: Some(rocks),
+            recent: Recent::default(),
             path: path.to_owned(),
             doomed: AtomicBool::new(false),
             removed: Mutex::default(),
@@ -105,6 +110,7 @@ impl Db {
             rocksdb::DB::open_for_read_only(&options, path, false).map_err(storage_error)?;
         Ok(Db {
             rocks: Some(rocks),
+            recent: Recent::default(),
             path: path.to_owned(),
             doomed: AtomicBool::new(false),
             removed: Mutex::default(),
@@ -113,6 +119,18 @@ impl Db {
 
     pub(super) fn rocks(&self) -> &rocksdb::DB {
         self.rocks.as_ref().expect("taken only by drop")
+    }
+
+    /// A row as it is now.
+    pub(super) fn newest(&self, key: &[u8]) -> Result<Option<Bytes>> {
+        let at = self.recent.done();
+        if let Some(value) = self.recent.get(key, at) {
+            return Ok(value);
+        }
+        let value = self.rocks().get_pinned(key).map_err(storage_error)?;
+        let value = value.map(|bytes| Bytes::copy_from_slice(&bytes));
+        self.recent.learn(key, value.as_ref(), at);
+        Ok(value)
     }
 
     pub(super) fn path(&self) -> &Path {

@@ -25,6 +25,7 @@ mod directory;
 #[cfg(test)]
 mod mirror;
 mod pace;
+mod recent;
 mod state;
 mod view;
 

@@ -25,11 +25,22 @@ mod owned {
 }
 
 /// A RocksDB snapshot as a view.
-pub(super) struct SnapshotView(owned::OwnedSnapshot);
+pub(super) struct SnapshotView {
+    snapshot: owned::OwnedSnapshot,
+    /// The commits that were done before it was made.
+    at: u64,
+}
 
 impl SnapshotView {
     pub(super) fn new(db: Arc<Db>) -> Self {
-        SnapshotView(owned::OwnedSnapshot::new(db, |db| db.rocks().snapshot()))
+        let at = db.recent.done();
+        SnapshotView { snapshot: owned::OwnedSnapshot::new(db, |db| db.rocks().snapshot()), at }
+    }
+
+    /// A row as the snapshot has it.
+    pub(super) fn past_recent(&self, key: &[u8]) -> Result<Option<Bytes>> {
+        let value = self.snapshot.borrow_dependent().get_pinned(key).map_err(storage_error)?;
+        Ok(value.map(|bytes| Bytes::copy_from_slice(&bytes)))
     }
 }
 
@@ -38,15 +49,19 @@ pub(super) struct Latest(pub(super) Arc<Db>);
 
 impl Get for Latest {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
-        let value = self.0.rocks().get_pinned(key).map_err(storage_error)?;
-        Ok(value.map(|bytes| Bytes::copy_from_slice(&bytes)))
+        self.0.newest(key)
     }
 }
 
 impl Get for SnapshotView {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
-        let value = self.0.borrow_dependent().get_pinned(key).map_err(storage_error)?;
-        Ok(value.map(|bytes| Bytes::copy_from_slice(&bytes)))
+        let recent = &self.snapshot.borrow_owner().recent;
+        if let Some(value) = recent.get(key, self.at) {
+            return Ok(value);
+        }
+        let value = self.past_recent(key)?;
+        recent.learn(key, value.as_ref(), self.at);
+        Ok(value)
     }
 }
 
@@ -62,7 +77,7 @@ impl View for SnapshotView {
             if reverse { IteratorMode::End } else { IteratorMode::From(start, Direction::Forward) };
         // The iterator asks for its status when it ends, and yields an error it finds there: a
         // damaged block never looks like the end of the range.
-        let pairs = self.0.borrow_dependent().iterator_opt(mode, options);
+        let pairs = self.snapshot.borrow_dependent().iterator_opt(mode, options);
         Box::new(pairs.map(|pair| {
             let (key, value) = pair.map_err(storage_error)?;
             Ok((Bytes::from(key.into_vec()), Bytes::from(value.into_vec())))

@@ -1,0 +1,18 @@
+//! `bench`: KVdb beside its peers.
+
+#![expect(clippy::print_stdout, reason = "the table is what this program is for")]
+
+mod cli;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match cli::main() {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(reason) => {
+            eprintln!("bench: {reason}");
+            ExitCode::from(2)
+        }
+    }
+}
