@@ -234,14 +234,20 @@ table! {
         /// How far a leader's clock may be from the median of the voters', in milliseconds, before it stamps
         /// nothing and hands leadership over. Default: 5000.
         clock_skew_max_ms: u64 = 5000, "KVDB_CLOCK_SKEW_MAX_MS", "MS";
-        /// Applied entries after which a snapshot is taken. Default: 500000.
-        snapshot_entries: u64 = 500_000, "KVDB_SNAPSHOT_ENTRIES", "N";
+        /// Applied entries after which a snapshot is taken. Default: 100000.
+        snapshot_entries: u64 = 100_000, "KVDB_SNAPSHOT_ENTRIES", "N";
         /// Entries kept in the log behind a snapshot, for followers that were away and for watches that
         /// resume. Default: 200000.
         keep_entries: u64 = 200_000, "KVDB_KEEP_ENTRIES", "N";
         /// Bytes of changes that the state keeps in memory before it writes a file; some such tables
         /// exist at a time. Default: 33554432 (32 MiB).
         write_buffer_bytes: usize = 32 << 20, "KVDB_WRITE_BUFFER_BYTES", "N";
+        /// Memory for the state, in bytes: what was read, indexes, and changes not yet written out, which take
+        /// half of it at most. More makes reads of a large state cheaper. Default: 67108864 (64 MiB).
+        state_memory_bytes: usize = 64 << 20, "KVDB_STATE_MEMORY_BYTES", "N";
+        /// Bytes a second at which a snapshot is sent, and checked by who receives it; 0: as fast as they
+        /// can be. It must not keep a leader from its work. Default: 67108864 (64 MiB).
+        snapshot_bytes_per_second: u64 = 64 << 20, "KVDB_SNAPSHOT_BYTES_PER_SECOND", "N";
         /// How log lines look. Default: text.
         log_format: LogFormat = LogFormat::Text, "KVDB_LOG_FORMAT", "HOW";
         /// Which log lines are written: error, warn, info, debug, trace, or `module=level` separated
@@ -262,6 +268,10 @@ const CLOCK_SKEW_MIN: u64 = 500;
 const THREADS_MAX: usize = 1024;
 /// Least write buffer: RocksDB takes no smaller one.
 const WRITE_BUFFER_MIN: u64 = 64 << 10;
+/// Least memory of the state: below it, what is read is thrown away at once.
+const STATE_MEMORY_MIN: u64 = 8 << 20;
+/// Slowest pace of a snapshot: a receiver takes a sender for gone that rests for long.
+const SNAPSHOT_PACE_MIN: u64 = 1 << 20;
 /// Least memory in which a script can start, in bytes.
 const SCRIPT_MEMORY_MIN: usize = 1 << 20;
 
@@ -435,6 +445,11 @@ impl Config {
         check("--snapshot-entries", self.snapshot_entries, 1, u64::MAX);
         let write_buffer = self.write_buffer_bytes as u64;
         check("--write-buffer-bytes", write_buffer, WRITE_BUFFER_MIN, 1 << 40);
+        check("--state-memory-bytes", self.state_memory_bytes as u64, STATE_MEMORY_MIN, 1 << 40);
+        let pace = self.snapshot_bytes_per_second;
+        if pace > 0 {
+            check("--snapshot-bytes-per-second", pace, SNAPSHOT_PACE_MIN, u64::MAX);
+        }
     }
 }
 

@@ -22,7 +22,7 @@ use crate::raft::{
     applied_index,
 };
 use crate::script;
-use crate::storage::{DAMAGED, DataDir, Identity, State, Tuning};
+use crate::storage::{DAMAGED, DataDir, Identity, Pace, State, Tuning};
 
 /// Long scripts that may run at a time.
 const SLOW_MAX: usize = 8;
@@ -53,8 +53,7 @@ impl Node {
     pub(super) async fn start_with(config: &Config, clock: Clock) -> Result<Self> {
         let data = DataDir::open(config.data())?;
         let stored = stored_identity(&data, config.node_id)?;
-        let tuning = Tuning { write_buffer_bytes: config.write_buffer_bytes };
-        let state = Arc::new(State::open(&data, tuning)?);
+        let state = Arc::new(State::open(&data, tuning(config))?);
         let log = LogStore::open(&data.log())?;
         refuse_amnesia(&state, &log)?;
         refuse_old_identity(&stored, &log)?;
@@ -307,12 +306,20 @@ fn peer_identity(stored: &Identity, config: &Config) -> PeerIdentity {
     PeerIdentity::new(node_id, instance, cluster_id, &secret)
 }
 
+fn tuning(config: &Config) -> Tuning {
+    Tuning {
+        write_buffer_bytes: config.write_buffer_bytes,
+        memory_bytes: config.state_memory_bytes,
+    }
+}
+
 fn timing(config: &Config) -> Timing {
     Timing {
         heartbeat_ms: config.heartbeat_ms,
         election_ms: config.election_ms,
         snapshot_entries: config.snapshot_entries,
         keep_entries: config.keep_entries,
+        snapshot_pace: Pace(config.snapshot_bytes_per_second),
     }
 }
 

@@ -19,11 +19,13 @@ use super::heard::Heard;
 use super::log_store::LogStore;
 use super::network::Network;
 use super::server;
+use super::snapshot::Receiver;
 use super::state_machine::StateMachine;
 use super::types::{NodeId, Peer, Raft, TypeConfig};
 use super::vacancy::Vacancy;
 use crate::error::{Error, Missing, Result};
 use crate::mutant::{self, Mutant};
+use crate::storage::Pace;
 
 type Metrics = openraft::RaftMetrics<TypeConfig>;
 
@@ -33,6 +35,11 @@ const CHANGE_TIMEOUT: Duration = Duration::from_secs(20);
 const SNAPSHOT_RETRY: Duration = Duration::from_millis(500);
 /// Entries that a learner may lack when it becomes a voter.
 const CAUGHT_UP_ENTRIES: u64 = 1000;
+/// How often a node stands that has just started and hears nobody.
+const STAND_TRIES: usize = 6;
+/// How long it waits before each time, and how much longer for each voter with a lower id.
+const STAND_EVERY: Duration = Duration::from_millis(70);
+const STAND_STEP: Duration = Duration::from_millis(30);
 /// How long a read index may take: an election happens in less.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -48,6 +55,8 @@ pub struct Timing {
     pub snapshot_entries: u64,
     /// Entries kept in the log behind a snapshot, for followers that were away for a while.
     pub keep_entries: u64,
+    /// At which snapshots are sent and checked.
+    pub snapshot_pace: Pace,
 }
 
 /// Says that this node still led after it was asked; the term it leads in.
@@ -64,6 +73,7 @@ pub struct Cluster {
     identity: Arc<PeerIdentity>,
     leadership: Arc<watch::Sender<Leadership>>,
     heard: Arc<Heard>,
+    snapshot_pace: Pace,
     vacancy: Vacancy,
 }
 
@@ -117,7 +127,7 @@ impl Cluster {
         state_machine: StateMachine,
     ) -> Result<Self> {
         let config = Arc::new(config(timing)?);
-        let network = Network::new(Arc::clone(&identity))?;
+        let network = Network::new(Arc::clone(&identity), timing.snapshot_pace)?;
         if let Some(applied) = state_machine.applied_log_id()? {
             log.drop_overwritten(applied)?;
         }
@@ -126,8 +136,10 @@ impl Cluster {
         let leadership = Arc::new(watch::Sender::new(Leadership::default()));
         tokio::spawn(follow_leadership(raft.clone(), Arc::clone(&leadership)));
         let heard = Arc::new(Heard::new());
+        tokio::spawn(stand_soon(raft.clone(), Arc::clone(&heard)));
         let vacancy = Vacancy::watch(raft.clone(), identity.node_id, Arc::clone(&heard));
-        Ok(Cluster { raft, state_machine, identity, leadership, heard, vacancy })
+        let snapshot_pace = timing.snapshot_pace;
+        Ok(Cluster { raft, state_machine, identity, leadership, heard, snapshot_pace, vacancy })
     }
 
     /// The openraft handle, for the proposer.
@@ -139,7 +151,8 @@ impl Cluster {
     /// What peers may ask.
     pub fn routes(&self, incoming: PathBuf) -> axum::Router {
         let (identity, heard) = (Arc::clone(&self.identity), Arc::clone(&self.heard));
-        server::routes(self.raft.clone(), identity, heard, self.vacancy.clone(), incoming)
+        let receiver = Receiver::new(incoming, self.snapshot_pace);
+        server::routes(self.raft.clone(), identity, heard, self.vacancy.clone(), receiver)
     }
 
     /// Founds the cluster with these voters. Done once in a cluster's life, by one node.
@@ -396,6 +409,30 @@ impl Confirm for Cluster {
         let cluster = self.clone();
         async move { cluster.read_index().await.map(|(_, term)| term) }
     }
+}
+
+/// Has a node stand soon after its start, as long as it has heard nobody: where the whole cluster was
+/// stopped there is no leader to respect, and to wait for. Others are asked first whether they
+/// would vote for it, which those who hear a leader refuse, and nothing has changed then.
+async fn stand_soon(raft: Raft<StateMachine>, heard: Arc<Heard>) {
+    for _ in 0..STAND_TRIES {
+        tokio::time::sleep(STAND_EVERY).await;
+        // Each voter at a time of its own, so that they do not stand against each other.
+        tokio::time::sleep(STAND_STEP.saturating_mul(lower_voters(&raft))).await;
+        let leads = raft.metrics().borrow_watched().state == ServerState::Leader;
+        // An error: Raft has stopped.
+        if leads || heard.is_any() || raft.trigger().elect(true).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// How many voters have a lower id.
+fn lower_voters(raft: &Raft<StateMachine>) -> u32 {
+    let metrics = raft.metrics();
+    let metrics = metrics.borrow_watched();
+    let lower = metrics.membership_config.voter_ids().filter(|id| *id < metrics.id);
+    u32::try_from(lower.count()).unwrap_or(u32::MAX)
 }
 
 /// Carries changes over from openraft's own kind of watch.

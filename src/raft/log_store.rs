@@ -87,7 +87,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Options { chunk_bytes: 32 << 20, cache_bytes: 64 << 20, read_bytes: 2 << 20 }
+        Options { chunk_bytes: 16 << 20, cache_bytes: 16 << 20, read_bytes: 2 << 20 }
     }
 }
 

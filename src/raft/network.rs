@@ -27,7 +27,7 @@ use super::types::{NodeId, Peer, Snapshot, TypeConfig, Vote};
 use super::wire;
 use crate::encoding;
 use crate::error::{Error, Result};
-use crate::storage::Checkpoint;
+use crate::storage::{Checkpoint, Pace};
 
 type RpcError = RPCError<TypeConfig>;
 
@@ -63,22 +63,31 @@ pub(super) struct Network {
     entries: reqwest::Client,
     heartbeats: reqwest::Client,
     snapshots: reqwest::Client,
+    pace: Pace,
 }
 
 impl Network {
-    /// Connections that speak as this node.
-    pub(super) fn new(identity: Arc<PeerIdentity>) -> Result<Self> {
+    /// Connections that speak as this node, and send snapshots at a pace.
+    pub(super) fn new(identity: Arc<PeerIdentity>, pace: Pace) -> Result<Self> {
         Ok(Network {
             identity,
             entries: http_client()?,
             heartbeats: http_client()?,
             snapshots: http_client()?,
+            pace,
         })
     }
 
     fn link(&self, client: &reqwest::Client, target: NodeId, peer: &Peer) -> Link {
-        let (identity, client) = (Arc::clone(&self.identity), client.clone());
-        Link { identity, client, target, peer: peer.clone(), refused: None, pause: Duration::ZERO }
+        Link {
+            identity: Arc::clone(&self.identity),
+            client: client.clone(),
+            target,
+            peer: peer.clone(),
+            refused: None,
+            pause: Duration::ZERO,
+            pace: self.pace,
+        }
     }
 }
 
@@ -108,6 +117,7 @@ pub(crate) struct Link {
     refused: Option<Instant>,
     /// How long to wait after that: openraft's own wait is within the stream, which is not open.
     pause: Duration,
+    pace: Pace,
 }
 
 impl Link {
@@ -304,7 +314,7 @@ impl RaftNetworkV2<TypeConfig> for Link {
         _: RPCOption,
     ) -> std::result::Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
         let send = async {
-            let body = snapshot::send(vote, snapshot).map_err(unreachable)?;
+            let body = snapshot::send(vote, snapshot, self.pace).map_err(unreachable)?;
             let request = self.post("/raft/snapshot").map_err(unreachable)?.body(body);
             let bytes = accepted(request.send().await)?.bytes().await.map_err(broken)?;
             let answer: wire::SnapshotResponse =

@@ -43,9 +43,9 @@ pub(super) fn routes(
     identity: Arc<PeerIdentity>,
     heard: Arc<Heard>,
     vacancy: Vacancy,
-    incoming: std::path::PathBuf,
+    receiver: Receiver,
 ) -> Router {
-    let receiver = Arc::new(Receiver::new(incoming));
+    let receiver = Arc::new(receiver);
     Router::new()
         .route("/raft/append", post(append))
         .route("/raft/stream", post(stream))

@@ -2,6 +2,10 @@
 //!
 //! `Header ‖ (File ‖ Chunk…)… ‖ End`. The receiver writes into a directory of its own, checks names and
 //! sizes, syncs, opens the result and compares every row with the digests before openraft hears of it.
+//!
+//! All of it keeps a [`Pace`], so that clients hardly notice: reading and sending on the leader, and writing
+//! and comparing on the receiver, take processors and disks that others need. What is received is
+//! synced bit by bit, for a sync of the log that comes behind gigabytes would wait for them.
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
@@ -20,13 +24,15 @@ use super::state_machine::verify_checkpoint;
 use super::types::{Snapshot, SnapshotMeta, Vote};
 use super::wire;
 use crate::error::{Error, Result};
-use crate::storage::Checkpoint;
+use crate::storage::{Checkpoint, Pace};
 
 const CHUNK_BYTES: usize = 256 << 10;
 /// Chunks read ahead of the network.
 const READ_AHEAD: usize = 8;
-/// How long a sender may be silent. It sends as fast as it can read: then it is gone, though its connection
-/// may not know that.
+/// Bytes received between two syncs.
+const SYNC_BYTES: u64 = 8 << 20;
+/// How long a sender may be silent. It rests for less than that at its slowest pace: then it is gone, though
+/// its connection may not know that.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 /// Files that one snapshot may have.
 const FILES_MAX: usize = 100_000;
@@ -45,12 +51,16 @@ pub(super) enum Part {
 }
 
 /// A body that streams the checkpoint, in constant memory.
-pub(super) fn send(vote: Vote, snapshot: Snapshot<Arc<Checkpoint>>) -> Result<reqwest::Body> {
+pub(super) fn send(
+    vote: Vote,
+    snapshot: Snapshot<Arc<Checkpoint>>,
+    pace: Pace,
+) -> Result<reqwest::Body> {
     let files = snapshot.snapshot.files()?;
     let (parts, queue) = mpsc::channel(READ_AHEAD);
     let header = Part::Header { vote: vote.into(), meta: (&snapshot.meta).into() };
     tokio::task::spawn_blocking(move || {
-        let sent = send_parts(&parts, header, snapshot.snapshot.path(), &files);
+        let sent = send_parts(&parts, header, snapshot.snapshot.path(), &files, pace);
         if let Err(error) = sent {
             // Breaks the body off: the receiver sees no End.
             let _ = parts.blocking_send(Err(error));
@@ -65,12 +75,14 @@ fn send_parts(
     header: Part,
     directory: &Path,
     files: &[(String, u64)],
+    pace: Pace,
 ) -> Result<()> {
     let send = |part: Part| {
         let closed = |_| Error::Io("the receiver has gone".to_owned());
         parts.blocking_send(frame(&part)).map_err(closed)
     };
     send(header)?;
+    let mut paced = pace.begin();
     for (name, bytes) in files {
         send(Part::File { name: name.clone(), bytes: *bytes })?;
         let mut file = File::open(directory.join(name))?;
@@ -82,6 +94,7 @@ fn send_parts(
             }
             chunk.truncate(read);
             send(Part::Chunk(chunk.into()))?;
+            std::thread::sleep(paced.rest(read));
         }
     }
     send(Part::End { files: files.len() as u64 })
@@ -94,12 +107,13 @@ pub(super) struct Receiver {
     /// One at a time: another would double the disk that is needed.
     busy: tokio::sync::Mutex<()>,
     silence_max: Duration,
+    pace: Pace,
 }
 
 impl Receiver {
-    pub(super) fn new(incoming: PathBuf) -> Self {
+    pub(super) fn new(incoming: PathBuf, pace: Pace) -> Self {
         let (count, busy, silence_max) = (AtomicU64::new(0), Default::default(), SILENCE_MAX);
-        Receiver { incoming, count, busy, silence_max }
+        Receiver { incoming, count, busy, silence_max, pace }
     }
 
     /// The next part, unless the sender has gone.
@@ -127,7 +141,8 @@ impl Receiver {
         std::fs::create_dir(&directory)?;
         // Removed again where anything below fails.
         let checkpoint = Checkpoint::adopt(directory);
-        let mut files = Files { directory: checkpoint.path().to_owned(), current: None, count: 0 };
+        let mut files =
+            Files { directory: checkpoint.path().to_owned(), current: None, unsynced: 0, count: 0 };
         loop {
             match self.next(&mut parts).await? {
                 // A sync of a large file takes seconds, in which other tasks must go on.
@@ -142,9 +157,9 @@ impl Receiver {
                 None => return Err(Error::corrupt("snapshot", "broke off")),
             }
         }
-        let label = meta.clone();
+        let (label, pace) = (meta.clone(), self.pace);
         let checkpoint = tokio::task::spawn_blocking(move || {
-            verify_checkpoint(&checkpoint, &label).map(|()| checkpoint)
+            verify_checkpoint(&checkpoint, &label, pace).map(|()| checkpoint)
         })
         .await
         .map_err(|e| Error::Internal(format!("verifying a snapshot: {e}")))??;
@@ -156,6 +171,8 @@ impl Receiver {
 struct Files {
     directory: PathBuf,
     current: Option<(File, u64)>,
+    /// Bytes of it that may not be on disk.
+    unsynced: u64,
     count: usize,
 }
 
@@ -183,7 +200,13 @@ impl Files {
         *left = left
             .checked_sub(bytes.len() as u64)
             .ok_or_else(|| Error::corrupt("snapshot", "a file longer than announced"))?;
-        Ok(file.write_all(bytes)?)
+        file.write_all(bytes)?;
+        self.unsynced += bytes.len() as u64;
+        if self.unsynced >= SYNC_BYTES {
+            self.unsynced = 0;
+            file.sync_data()?;
+        }
+        Ok(())
     }
 
     fn end_current(&mut self) -> Result<()> {
@@ -219,7 +242,8 @@ mod tests {
     async fn silent_sender_does_not_keep_others_out() {
         let dir = tempfile::tempdir().unwrap();
         let silence_max = Duration::from_millis(50);
-        let receiver = Receiver { silence_max, ..Receiver::new(dir.path().to_owned()) };
+        let receiver =
+            Receiver { silence_max, ..Receiver::new(dir.path().to_owned(), Pace::default()) };
         let vote = Vote::new_committed(1, 1);
         let header = || Part::Header { vote: vote.into(), meta: (&SnapshotMeta::default()).into() };
         for _ in 0..2 {

@@ -28,7 +28,7 @@ use crate::error::{Error, Result};
 use crate::kv::keyspace::APPLIED;
 use crate::kv::{self, Command, Get, Outcome, Store};
 use crate::mutant::{self, Mutant};
-use crate::storage::{Batch, Checkpoint, State};
+use crate::storage::{Batch, Checkpoint, Pace, State};
 
 /// Entries that one batch may hold.
 const BATCH_ENTRIES_MAX: usize = 1024;
@@ -295,11 +295,15 @@ impl RaftSnapshotBuilder<TypeConfig> for StateMachine {
 
 /// What a received checkpoint must be before it is installed: whole, undamaged, and what it is said
 /// to be.
-pub(super) fn verify_checkpoint(checkpoint: &Checkpoint, meta: &SnapshotMeta) -> Result<()> {
+pub(super) fn verify_checkpoint(
+    checkpoint: &Checkpoint,
+    meta: &SnapshotMeta,
+    pace: Pace,
+) -> Result<()> {
     let (last_log_id, _) = read_applied(&*checkpoint.view()?)?;
     if last_log_id != meta.last_log_id {
         let detail = format!("holds {last_log_id:?}, announced as {:?}", meta.last_log_id);
         return Err(Error::corrupt("snapshot", detail));
     }
-    checkpoint.verify()
+    checkpoint.verify(pace)
 }

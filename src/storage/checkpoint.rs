@@ -2,14 +2,17 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
 
 use super::db::Db;
 use super::directory::sync_parent;
+use super::pace::{Pace, Paced};
 use super::view::SnapshotView;
 use crate::error::Result;
-use crate::kv::SharedView;
-use crate::kv::store;
+use crate::kv::store::{self, Pair};
+use crate::kv::{Get, SharedView, View};
 
 /// A directory that holds a whole database which nobody writes. It goes when its last user is gone.
 #[derive(Debug)]
@@ -49,15 +52,38 @@ impl Checkpoint {
         Ok(Arc::new(SnapshotView::new(Arc::new(Db::open_read_only(&self.path)?))))
     }
 
-    /// Reads every row and compares it with the digests: the bytes are what `apply` wrote.
-    pub fn verify(&self) -> Result<()> {
-        store::verify(&*self.view()?)
+    /// Reads every row and compares it with the digests: the bytes are what `apply` wrote. It blocks, and
+    /// keeps a pace.
+    pub fn verify(&self, pace: Pace) -> Result<()> {
+        store::verify(&PacedView { view: self.view()?, paced: Mutex::new(pace.begin()) })
     }
 
     /// Moves the directory to its place as a database.
     pub(super) fn move_to(self, path: &Path) -> Result<()> {
         fs::rename(&self.path, path)?;
         sync_parent(path)
+    }
+}
+
+/// A view whose reader rests now and then.
+struct PacedView {
+    view: SharedView,
+    paced: Mutex<Paced>,
+}
+
+impl Get for PacedView {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
+        self.view.get(key)
+    }
+}
+
+impl View for PacedView {
+    fn scan(&self, start: &[u8], end: &[u8], reverse: bool) -> Box<dyn Iterator<Item = Pair> + '_> {
+        Box::new(self.view.scan(start, end, reverse).inspect(|pair| {
+            let bytes = pair.as_ref().map_or(0, |(key, value)| key.len() + value.len());
+            let rest = self.paced.lock().unwrap_or_else(PoisonError::into_inner).rest(bytes);
+            std::thread::sleep(rest);
+        }))
     }
 }
 

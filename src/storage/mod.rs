@@ -24,6 +24,7 @@ mod db;
 mod directory;
 #[cfg(test)]
 mod mirror;
+mod pace;
 mod recent;
 mod state;
 mod view;
@@ -32,4 +33,5 @@ pub use batch::Batch;
 pub use checkpoint::Checkpoint;
 pub use db::{DAMAGED, Tuning};
 pub use directory::{DataDir, Identity, write_durably};
+pub use pace::{Pace, Paced};
 pub use state::State;

@@ -177,7 +177,7 @@ mod tests {
     use super::*;
     use crate::kv::store::{Get, Store};
     use crate::storage::batch::Batch;
-    use crate::storage::db::{Db, Tuning};
+    use crate::storage::db::{Db, Memory, Tuning};
     use crate::storage::view::SnapshotView;
 
     impl Shard {
@@ -231,7 +231,9 @@ mod tests {
     #[test]
     fn rows_of_a_removed_range_are_gone() {
         let dir = tempfile::tempdir().unwrap();
-        let db = Arc::new(Db::create(&dir.path().join("db"), Tuning::default()).unwrap());
+        let db = Arc::new(
+            Db::create(&dir.path().join("db"), Tuning::default(), &Memory::new(8 << 20)).unwrap(),
+        );
         let mut batch = Batch::new(Arc::clone(&db));
         batch.put(b"k".to_vec(), "v".into());
         batch.commit().unwrap();
@@ -273,7 +275,9 @@ mod tests {
     fn views_agree_with_their_snapshots() {
         const KEYS: u8 = 4;
         let dir = tempfile::tempdir().unwrap();
-        let db = Arc::new(Db::create(&dir.path().join("db"), Tuning::default()).unwrap());
+        let db = Arc::new(
+            Db::create(&dir.path().join("db"), Tuning::default(), &Memory::new(8 << 20)).unwrap(),
+        );
         let stop = AtomicBool::new(false);
         std::thread::scope(|scope| {
             for _ in 0..2 {

@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use super::batch::Batch;
 use super::checkpoint::Checkpoint;
-use super::db::{Db, Tuning, storage_error};
+use super::db::{Db, Memory, Tuning, storage_error};
 use super::directory::{DataDir, sync_parent, write_durably};
 use super::view::{Latest, SnapshotView};
 use crate::error::{Error, Result};
@@ -22,22 +22,25 @@ pub struct State {
     current: RwLock<Arc<Db>>,
     checkpoints: AtomicU64,
     tuning: Tuning,
+    memory: Memory,
 }
 
 impl State {
     /// Opens the database that `CURRENT` names, or makes the first one.
     pub fn open(data: &DataDir, tuning: Tuning) -> Result<Self> {
         let dir = data.state();
+        let memory = Memory::new(tuning.memory_bytes);
         let path = match read_current(&dir)? {
             Some(name) => dir.join(name),
-            None => create_first(&dir, tuning)?,
+            None => create_first(&dir, tuning, &memory)?,
         };
         remove_others(&dir, &path)?;
         Ok(State {
             snapshots: data.snapshots(),
-            current: RwLock::new(Arc::new(Db::open(&path, tuning)?)),
+            current: RwLock::new(Arc::new(Db::open(&path, tuning, &memory)?)),
             checkpoints: AtomicU64::new(0),
             tuning,
+            memory,
             dir,
         })
     }
@@ -81,7 +84,7 @@ impl State {
             fs::remove_dir_all(&path)?;
         }
         checkpoint.move_to(&path)?;
-        let db = Arc::new(Db::open(&path, self.tuning)?);
+        let db = Arc::new(Db::open(&path, self.tuning, &self.memory)?);
         write_current(&self.dir, &path)?;
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = db;
         old.doom();
@@ -119,7 +122,7 @@ fn write_current(dir: &Path, db: &Path) -> Result<()> {
     write_durably(&dir.join("CURRENT"), name.as_bytes())
 }
 
-fn create_first(dir: &Path, tuning: Tuning) -> Result<PathBuf> {
+fn create_first(dir: &Path, tuning: Tuning, memory: &Memory) -> Result<PathBuf> {
     let path = dir.join("db-1");
     for entry in fs::read_dir(dir)? {
         let found = entry?.path();
@@ -132,7 +135,7 @@ fn create_first(dir: &Path, tuning: Tuning) -> Result<PathBuf> {
     if path.exists() {
         fs::remove_dir_all(&path)?;
     }
-    drop(Db::create(&path, tuning)?);
+    drop(Db::create(&path, tuning, memory)?);
     sync_parent(&path)?;
     write_current(dir, &path)?;
     Ok(path)

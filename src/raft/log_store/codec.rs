@@ -53,6 +53,8 @@ pub(super) fn size(body: &Body) -> u64 {
     }
 }
 
+/// Bytes that a body is given room for before it is read.
+const BODY_ROOM_MAX: usize = 64 << 10;
 const BLANK: u8 = 0;
 const COMMAND: u8 = 1;
 const MEMBERSHIP: u8 = 2;
@@ -123,8 +125,9 @@ fn encode_body<W: Write>(mut w: W, kind: u8, bytes: &[u8]) -> io::Result<usize> 
 impl Decode for Body {
     fn decode<R: Read>(mut r: R) -> io::Result<Self> {
         let (kind, length) = (u8::decode(&mut r)?, u32::decode(&mut r)?);
-        // `take` and not a buffer of that length: a damaged length must not reserve memory.
-        let mut bytes = Vec::new();
+        // Room for most bodies at once, as a start reads all of the log. Not for any length: a damaged one
+        // must not reserve memory.
+        let mut bytes = Vec::with_capacity((length as usize).min(BODY_ROOM_MAX));
         if r.take(u64::from(length)).read_to_end(&mut bytes)? < length as usize {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
