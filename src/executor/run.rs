@@ -80,9 +80,7 @@ impl Batch {
     }
 
     fn send(&self) {
-        for proposal in self.proposals.take() {
-            self.executor.proposer.propose(proposal);
-        }
+        self.executor.proposer.propose(self.proposals.take());
     }
 }
 
@@ -173,7 +171,7 @@ impl Turn<'_> {
         let (executor, chain) = (Arc::clone(self.executor), Arc::clone(self.chain));
         let done = move |verdict| settle(&executor, &chain, id, verdict);
         let payload = payload.into();
-        self.batch.push(Proposal { term: id.term, payload, done: Box::new(done) });
+        self.batch.push(Proposal { payload, done: Box::new(done) });
         if answer_now {
             settle(self.executor, self.chain, id, Verdict::Applied { revision });
         }

@@ -87,6 +87,8 @@ pub type Raft<SM> = openraft::Raft<TypeConfig, SM>;
 pub type ClientWriteResponse = openraft::raft::ClientWriteResponse<TypeConfig>;
 /// Why a write was not applied, or not for certain.
 pub type ClientWriteError = openraft::errors::ClientWriteError<TypeConfig>;
+/// What became of one of many writes.
+pub type WriteResult = openraft::raft::WriteResult<TypeConfig>;
 /// What a write's [`Callback`] is called with.
 pub type ClientWriteResult = Result<ClientWriteResponse, ClientWriteError>;
 /// To be called when a write is on disk.

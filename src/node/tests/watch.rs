@@ -71,7 +71,7 @@ async fn apply(node: &Node, effect: Effect) {
     let (send, verdict) = tokio::sync::oneshot::channel();
     let done = Box::new(move |verdict| send.send(verdict).unwrap());
     let proposer = Proposer::new(node.cluster().raft().clone());
-    let propose = move || proposer.propose(Proposal { term, payload, done });
+    let propose = move || proposer.propose(vec![Proposal { payload, done }]);
     tokio::task::spawn_blocking(propose).await.unwrap();
     assert!(matches!(verdict.await.unwrap(), Verdict::Applied { .. }));
 }
