@@ -14,6 +14,10 @@ use crate::raft::Verdict;
 const IN_FLIGHT_MAX: usize = 2048;
 /// Bytes of them.
 const IN_FLIGHT_BYTES_MAX: usize = 32 << 20;
+/// Commands in flight beside which a job does not wait for others.
+const FEW: usize = 8;
+/// Jobs that must wait for each command in flight, where there are more.
+const COMPANY: usize = 3;
 /// How often a job runs before it is answered with the reason for its failures.
 const ATTEMPTS_MAX: u32 = 32;
 
@@ -272,11 +276,11 @@ fn at_revision(told: Told, revision: u64) -> Told {
     }
 }
 
-/// Whether so many jobs should run now. Fewer than there are commands in flight wait for company, at most
-/// until those have their outcome: every turn costs a round of messages and syncs. A job that meets
-/// nothing in flight never waits, and however long a commit takes, turns double until none waits.
+/// Whether so many jobs should run now. Few beside many commands in flight wait for company, at most until those
+/// have their outcome: every turn costs a round of messages and syncs, which is most of what a node does under load. A
+/// job that meets hardly anything in flight never waits, and however long a commit takes, turns grow until none waits.
 fn is_worth_a_turn(queued: usize, in_flight: usize) -> bool {
-    queued > 0 && queued >= in_flight
+    queued > 0 && (in_flight < FEW || queued >= COMPANY * in_flight)
 }
 
 #[cfg(test)]
@@ -284,7 +288,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_is_alone_never_waits_and_who_waits_is_in_the_minority() {
+    fn who_meets_little_never_waits_and_turns_grow_until_none_waits() {
         assert!(is_worth_a_turn(1, 0));
         assert!(!is_worth_a_turn(0, 0));
         // Clients that each call once, during a commit that takes for ever.
@@ -295,7 +299,8 @@ mod tests {
                 (queued, in_flight) = (0, in_flight + queued);
             }
             assert_eq!(queued + in_flight, clients);
-            assert!(queued < in_flight, "{queued} wait for {in_flight}");
+            assert!(queued < COMPANY * in_flight, "{queued} wait for {in_flight}");
+            assert!(queued == 0 || in_flight >= FEW, "{queued} wait for {in_flight}");
         }
     }
 }
