@@ -26,7 +26,7 @@ use cluster_tests::scenario::Scenario;
 ///   bench run                           everything; writes docs/performance.md and docs/plots
 ///   bench run --quick                   everything within minutes, with less data
 ///   bench run --rows put-grpc,restart --rounds 9
-///   bench docs .kvdb/bench/results.json makes the document anew, after its text was edited
+///   bench docs .kvdb/bench/results.json makes the document anew, after its text was edited and `bench` built
 ///   bench rows                          what there is to measure
 #[derive(Parser)]
 #[command(verbatim_doc_comment)]
@@ -140,7 +140,8 @@ fn run(args: &RunArgs) -> Result<bool, String> {
         rows,
         series: std::mem::take(&mut lab.series),
     };
-    let path = dir.join("results.json");
+    // What the page is made of is not lost to a look at some rows.
+    let path = dir.join(if args.documents() { "results.json" } else { "partial.json" });
     results.write(&path)?;
     if args.documents() {
         report::write(&results, &docs())?;

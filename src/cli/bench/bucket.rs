@@ -270,7 +270,7 @@ fn work(bench: &Bench) -> Result<Job, Failure> {
         }
         (None, "transfer") => (
             Some(("transfer", TRANSFER)),
-            vec![pair("from", "{key}"), pair("to", "{key2}"), pair("n", "{n}")],
+            vec![pair("from", "{key}"), pair("to", "{key2}"), pair("n", "{number}")],
             Sum::Exactly(bench.keys * BALANCE),
         ),
         (None, "counter") => {

@@ -10,7 +10,7 @@ use crate::bench::http::{self, Answer, Request};
 
 /// What all keys of ours begin with.
 pub(super) const PREFIX: &str = "bench:";
-/// What `{n}` is at most.
+/// What `{number}` is at most.
 const N_MAX: u64 = 10;
 /// How many different places of the pool a value begins at: no two values are likely to be alike, as a
 /// disk that compresses would notice.
@@ -89,7 +89,7 @@ fn next_placeholder(text: &str) -> Option<(&str, Part, &str)> {
     let known = [
         ("{key}", Part::Key),
         ("{key2}", Part::OtherKey),
-        ("{n}", Part::Number),
+        ("{number}", Part::Number),
         ("{serial}", Part::Serial),
     ];
     let found = known.into_iter().filter_map(|(name, part)| {
@@ -236,8 +236,11 @@ mod tests {
     #[test]
     fn templates_are_filled_in_and_encoded() {
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-        let parts =
-            template(&[pair("a b", "{key2}/{key}"), pair("n", "{n}"), pair("s", "<{serial}>")]);
+        let parts = template(&[
+            pair("a b", "{key2}/{key}"),
+            pair("n", "{number}"),
+            pair("s", "<{serial}>"),
+        ]);
         let mut load = Load::new(&calls(Kind::Script("/b/scripts/s".to_owned(), parts)), 0);
         for serial in 0..200 {
             let request = asked(&mut load, serial);

@@ -26,12 +26,12 @@ Examples:
   kvdb bench --work mixed --reads 95 --json    95 reads in 100 calls; JSON for a program
   kvdb bench --script transfer                 money between accounts; their sum is checked
   kvdb bench --script counter --keys 1         all clients count at one key
-  kvdb bench --bucket shop --script sell --arg item={key} --arg n={n}
+  kvdb bench --bucket shop --script sell --arg item={key} --arg n={number}
                                                a script of your own
 
-Without --rate a client calls again when it is answered (closed loop): that finds the peak, and hides
-how long a stall was. With --rate calls are due at a steady pace and latency counts from when a call
-was due (open loop): measure latency so, at a rate below the peak.
+Without --rate a client calls again when it is answered (closed loop): that finds the peak, and
+hides how long a stall was. With --rate calls are due at a steady pace and latency counts from when
+a call was due (open loop): measure latency so, at a rate below the peak.
 
 Exit codes are as ever; 1 also where a call failed or a sum is wrong.";
 
@@ -52,7 +52,7 @@ pub(super) struct Bench {
     /// Runs a script: one of the bucket, or, without --bucket, `transfer` or `counter`.
     #[arg(long, value_name = "NAME", conflicts_with = "work")]
     script: Option<String>,
-    /// What the script gets; {key}, {key2} (another), {n} (1 to 10) and {serial} are filled in.
+    /// What the script gets; {key}, {key2} (another), {number} (1 to 10), {serial} are filled in.
     #[arg(long = "arg", value_name = "NAME=VALUE", requires = "script")]
     args: Vec<String>,
     /// Clients at once, a connection each.
@@ -256,6 +256,15 @@ mod tests {
         assert_eq!(plans[0].pace, Pace::Open { per_second: 60.0 });
         assert_eq!(plans[1].pace, Pace::Open { per_second: 40.0 });
         assert_eq!(plans[0].duration, Duration::from_secs(10));
+    }
+
+    /// clap takes some words in braces for its own.
+    #[test]
+    fn help_names_every_placeholder() {
+        let help = parse("kvdb bench --help").unwrap_err().to_string();
+        for placeholder in ["{key}", "{key2}", "{number}", "{serial}", "n={number}"] {
+            assert!(help.contains(placeholder), "{placeholder}: {help}");
+        }
     }
 
     #[test]
