@@ -234,8 +234,8 @@ table! {
         /// How far a leader's clock may be from the median of the voters', in milliseconds, before it stamps
         /// nothing and hands leadership over. Default: 5000.
         clock_skew_max_ms: u64 = 5000, "KVDB_CLOCK_SKEW_MAX_MS", "MS";
-        /// Applied entries after which a snapshot is taken. Default: 100000.
-        snapshot_entries: u64 = 100_000, "KVDB_SNAPSHOT_ENTRIES", "N";
+        /// Applied entries after which a snapshot is taken. Default: 200000.
+        snapshot_entries: u64 = 200_000, "KVDB_SNAPSHOT_ENTRIES", "N";
         /// Entries kept in the log behind a snapshot, for followers that were away and for watches that
         /// resume. Default: 200000.
         keep_entries: u64 = 200_000, "KVDB_KEEP_ENTRIES", "N";
@@ -246,8 +246,9 @@ table! {
         /// half of it at most. More makes reads of a large state cheaper. Default: 67108864 (64 MiB).
         state_memory_bytes: usize = 64 << 20, "KVDB_STATE_MEMORY_BYTES", "N";
         /// Bytes a second at which a snapshot is sent, and checked by who receives it; 0: as fast as they
-        /// can be. It must not keep a leader from its work. Default: 67108864 (64 MiB).
-        snapshot_bytes_per_second: u64 = 64 << 20, "KVDB_SNAPSHOT_BYTES_PER_SECOND", "N";
+        /// can be. A pace spares the leader's work, but who receives it must be done before the log that it then needs
+        /// is purged. Default: 0.
+        snapshot_bytes_per_second: u64 = 0, "KVDB_SNAPSHOT_BYTES_PER_SECOND", "N";
         /// How log lines look. Default: text.
         log_format: LogFormat = LogFormat::Text, "KVDB_LOG_FORMAT", "HOW";
         /// Which log lines are written: error, warn, info, debug, trace, or `module=level` separated

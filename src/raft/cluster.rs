@@ -415,13 +415,24 @@ impl Confirm for Cluster {
 /// stopped there is no leader to respect, and to wait for. Others are asked first whether they
 /// would vote for it, which those who hear a leader refuse, and nothing has changed then.
 async fn stand_soon(raft: Raft<StateMachine>, heard: Arc<Heard>) {
+    let mut last = raft.server_metrics().borrow_watched().vote;
     for _ in 0..STAND_TRIES {
         tokio::time::sleep(STAND_EVERY).await;
         // Each voter at a time of its own, so that they do not stand against each other.
         tokio::time::sleep(STAND_STEP.saturating_mul(lower_voters(&raft))).await;
-        let leads = raft.metrics().borrow_watched().state == ServerState::Leader;
+        let (state, vote) = {
+            let metrics = raft.server_metrics();
+            let metrics = metrics.borrow_watched();
+            (metrics.state, metrics.vote)
+        };
+        if state == ServerState::Leader || heard.is_any() {
+            return;
+        }
+        // Somebody stands already, perhaps this node: an election under way is not disturbed by another.
+        let is_under_way = vote != last || state == ServerState::Candidate;
+        last = vote;
         // An error: Raft has stopped.
-        if leads || heard.is_any() || raft.trigger().elect(true).await.is_err() {
+        if !is_under_way && raft.trigger().elect(true).await.is_err() {
             return;
         }
     }
@@ -469,6 +480,8 @@ fn config(timing: &Timing) -> Result<openraft::Config> {
         replication_lag_threshold: CAUGHT_UP_ENTRIES,
         purge_batch_size: 1024.min(timing.keep_entries.max(1)),
         max_payload_entries: 1024,
+        // Of messages, each of which may be a turn's commands.
+        api_batch_capacity: 64,
         enable_pre_vote: Some(true),
         // openraft #2080: an old leader without a quorum must not keep its followers from electing.
         quorum_loss_probe_interval: Some(timing.election_ms * 2),

@@ -137,11 +137,12 @@ impl StateMachine {
         .await
         .map_err(|e| Error::Internal(format!("checkpoint: {e}")))??;
         tracing::info!(last = ?snapshot.meta.last_log_id, "snapshot taken");
-        let mut current = self.current();
-        if self.installs.load(Ordering::Acquire) == installs {
-            *current = Some(snapshot.clone());
-        }
-        drop(current);
+        let last = {
+            let mut current = self.current();
+            let is_newest = self.installs.load(Ordering::Acquire) == installs;
+            if is_newest { current.replace(snapshot.clone()) } else { None }
+        };
+        remove(last);
         Ok(snapshot)
     }
 
@@ -189,6 +190,14 @@ impl StateMachine {
             self.applied.send_replace(log_id.index());
         }
         Ok(responses)
+    }
+}
+
+/// Lets go of a checkpoint where it keeps nobody: its files may be the last links to what was compacted away since,
+/// and take long to remove.
+fn remove(snapshot: Option<Snapshot<Arc<Checkpoint>>>) {
+    if let Some(snapshot) = snapshot {
+        tokio::task::spawn_blocking(move || drop(snapshot));
     }
 }
 
@@ -265,10 +274,12 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             .await
             .map_err(io::Error::other)?
             .map_err(io::Error::other)?;
-        let mut current = self.current();
-        self.installs.fetch_add(1, Ordering::AcqRel);
-        *current = None;
-        drop(current);
+        let last = {
+            let mut current = self.current();
+            self.installs.fetch_add(1, Ordering::AcqRel);
+            current.take()
+        };
+        remove(last);
         self.feed.lapse();
         self.applied.send_replace(meta.last_log_id.as_ref().map_or(0, |log_id| log_id.index()));
         tracing::info!(last = ?meta.last_log_id, "snapshot installed");

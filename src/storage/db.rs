@@ -43,20 +43,22 @@ impl Default for Tuning {
 #[derive(Clone)]
 pub(super) struct Memory {
     blocks: Cache,
-    rows: WriteBufferManager,
+    rows_bytes: usize,
 }
 
 impl Memory {
-    /// Rows take their room from the blocks, and are written out before they take more than half.
-    /// Nobody waits for that: where the disk is slow, they take more for a while.
+    /// Memory of this size, of which rows may take half.
     pub(super) fn new(bytes: usize) -> Self {
-        let blocks = Cache::new_lru_cache(bytes);
-        let rows = WriteBufferManager::new_write_buffer_manager_with_cache(
-            bytes / 2,
-            false,
-            blocks.clone(),
-        );
-        Memory { blocks, rows }
+        Memory { blocks: Cache::new_lru_cache(bytes), rows_bytes: bytes / 2 }
+    }
+
+    /// What keeps a database's rows that are not written out in their bounds: they take their room from the blocks, and
+    /// are written out before they take more. Nobody waits for that: where the disk is slow, they take more for a
+    /// while. Each database has its own: what is left in one that was replaced, and is still read, must not
+    /// have its successor write out a file after each few rows.
+    fn rows(&self) -> WriteBufferManager {
+        let (bytes, blocks) = (self.rows_bytes, self.blocks.clone());
+        WriteBufferManager::new_write_buffer_manager_with_cache(bytes, false, blocks)
     }
 }
 
@@ -187,7 +189,7 @@ fn options(tuning: Tuning, memory: &Memory) -> Options {
     options.set_compression_type(DBCompressionType::Lz4);
     options.set_write_buffer_size(tuning.write_buffer_bytes);
     options.set_max_write_buffer_number(3);
-    options.set_write_buffer_manager(&memory.rows);
+    options.set_write_buffer_manager(&memory.rows());
     options.set_level_compaction_dynamic_level_bytes(true);
     // A compaction of these rewrites most of a state of some hundred megabytes: the more at a time, the fewer.
     options.set_level_zero_file_num_compaction_trigger(8);
