@@ -136,7 +136,7 @@ impl Lab {
     /// When they cannot be started.
     pub fn start_ours(&self, name: &str, launch: &Launch) -> Result<Ours, String> {
         say(&format!("   starting ours ({name})"));
-        Ours::start(self.control.handle(), &self.scratch.fresh(name)?, launch)
+        Ours::start(self.control.handle(), &self.scratch.fresh(&format!("ours-{name}"))?, launch)
     }
 
     /// Three members of etcd without data.
@@ -145,7 +145,7 @@ impl Lab {
     /// When they cannot be started.
     pub fn start_etcd(&self, name: &str) -> Result<Etcd, String> {
         say(&format!("   starting etcd ({name})"));
-        Etcd::start(self.control.handle(), &self.scratch.fresh(name)?)
+        Etcd::start(self.control.handle(), &self.scratch.fresh(&format!("etcd-{name}"))?)
     }
 
     /// Ours, with the usual keys and accounts.
