@@ -242,8 +242,8 @@ table! {
         /// Bytes of changes that the state keeps in memory before it writes a file; some such tables
         /// exist at a time. Default: 33554432 (32 MiB).
         write_buffer_bytes: usize = 32 << 20, "KVDB_WRITE_BUFFER_BYTES", "N";
-        /// Memory for the state, in bytes: what was read, indexes, and changes not yet written out, which take
-        /// half of it at most. More makes reads of a large state cheaper. Default: 67108864 (64 MiB).
+        /// Memory for the state, in bytes: what was read, indexes, and changes not yet written out, which are
+        /// written out before they take more than half of it. More makes reads of a large state cheaper. Default: 67108864 (64 MiB).
         state_memory_bytes: usize = 64 << 20, "KVDB_STATE_MEMORY_BYTES", "N";
         /// Bytes a second at which a snapshot is sent, and checked by who receives it; 0: as fast as they
         /// can be. A pace spares the leader's work, but who receives it must be done before the log that it then needs

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use mlua::{Lua, MultiValue, Table, Value};
 
 use super::host::{
-    Host, SMALL_BYTES, Session, bad_argument, field_name, for_each_option, freeze, function,
-    lua_string, unguarded, value_or_error,
+    Host, Session, bad_argument, field_name, for_each_option, freeze, function, lua_string,
+    unguarded, value_or_error,
 };
 use super::value::{self, raise};
 use super::{access, codec, json, log, response};
@@ -86,7 +86,7 @@ fn vars(host: &Host, lua: &Lua) -> mlua::Result<Table> {
         }
         Ok(table)
     };
-    let table = if bytes <= SMALL_BYTES { unguarded(lua, make) } else { make() }?;
+    let table = unguarded(lua, bytes, make)?;
     session.var_table = Some(table.clone());
     Ok(table)
 }
@@ -133,7 +133,7 @@ fn get(host: &Host, lua: &Lua, info_mt: &Table, key: &Value) -> mlua::Result<Mul
                 let info = Value::Table(info(lua, info_mt, &record, now)?);
                 Ok(MultiValue::from_vec(vec![lua_string(lua, &record.value)?, info]))
             };
-            if record.value.len() <= SMALL_BYTES { unguarded(lua, make) } else { make() }
+            unguarded(lua, record.value.len(), make)
         }
         Err(error) => get_error(lua, error),
     }

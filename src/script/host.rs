@@ -220,13 +220,20 @@ pub(super) fn freeze(
     Ok(())
 }
 
-/// Bytes that [`unguarded`] may be asked to make.
-pub(super) const SMALL_BYTES: usize = 4 << 10;
+/// Bytes that [`unguarded`] makes without the limit.
+const SMALL_BYTES: usize = 4 << 10;
 
-/// Makes strings and tables of at most [`SMALL_BYTES`] in all. Under a memory limit, each of them is a protected call
-/// of its own, several times what it takes to make it: so the limit is lifted for a moment, where it is not
-/// reached yet. It is exceeded by no more than this, once: what comes next meets it.
-pub(super) fn unguarded<T>(lua: &Lua, make: impl FnOnce() -> mlua::Result<T>) -> mlua::Result<T> {
+/// Makes strings and tables of about so many bytes. Under a memory limit, each of them is a protected call
+/// of its own, several times what it takes to make it: so for [`SMALL_BYTES`] at most the limit is lifted for a moment,
+/// where it is not reached yet. It is exceeded by little more than this, once: what comes next meets it.
+pub(super) fn unguarded<T>(
+    lua: &Lua,
+    bytes: usize,
+    make: impl FnOnce() -> mlua::Result<T>,
+) -> mlua::Result<T> {
+    if bytes > SMALL_BYTES {
+        return make();
+    }
     let limit = lua.set_memory_limit(0)?;
     if limit > 0 && lua.used_memory() > limit {
         lua.set_memory_limit(limit)?;

@@ -92,7 +92,7 @@ pub(super) struct Environments {
 
 impl Environments {
     pub(super) fn fresh(&self, lua: &Lua) -> mlua::Result<Table> {
-        unguarded(lua, || self.make(lua))
+        unguarded(lua, 0, || self.make(lua))
     }
 
     fn make(&self, lua: &Lua) -> mlua::Result<Table> {
