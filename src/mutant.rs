@@ -88,7 +88,7 @@ mutants! {
     LostDelete = "lost-delete",
     /// A member is told to be removed, and stays. B10. Found by a removal, members.
     MembershipStale = "membership-stale",
-    /// Damage in the log is cut off with all that follows, although a mark says that it was synced. B18,
+    /// Damage in the log is cut off with all that follows, although what is behind it says that it was synced. B18,
     /// B20. Found by set, bits of the newest log file flipped on a majority while down, durability.
     SkipCorrupt = "skip-corrupt",
     /// One list in twenty lacks its last key. B27. Found by list, no fault, list.

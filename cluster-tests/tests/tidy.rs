@@ -49,7 +49,6 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("mlua", &["src/script/"]),
     ("rocksdb", &["src/storage/"]),
     ("openraft", &["src/raft/"]),
-    ("raft_log", &["src/raft/"]),
     ("clap", &["src/cli/", "src/config.rs"]),
     ("axum", &["src/http/", "src/raft/", "src/node/"]),
     ("reqwest", &["src/client.rs", "src/raft/", "src/node/"]),

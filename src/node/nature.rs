@@ -1,4 +1,4 @@
-//! The node's time and the only randomness of the library.
+//! The node's time and its randomness; there is no other in the library, but for the nonces of the log's segments.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -1,116 +1,125 @@
-//! Cuts a torn tail and refuses damage, before raft-log opens the files.
+//! Reads the log when it is opened: cuts a torn tail and refuses damage.
 //!
-//! raft-log judges by the first record that it cannot read: where the file ends inside it or only
-//! zeros follow, it cuts, else it refuses. Both go wrong. A flipped bit in a length makes a record
-//! reach past the end, and all records after it would be cut though they were synced. And a write
-//! that was never synced may leave any bytes after a power loss, also in another order than
-//! written, which would refuse a healthy log.
+//! After a power cut the last frame may be torn in any way, since a disk writes blocks in the order it likes. It was
+//! synced for nobody, and must go. A frame that was synced must not, whatever became of it: cutting it off breaks the
+//! promise that made it count for a quorum. Both look alike, a checksum that does not match. What tells one from the
+//! other:
 //!
-//! So the log says itself what was synced: everything written after a sync begins with a [`Mark`],
-//! which names its own position. One batch is written, then synced, before a byte of the next is
-//! written. A mark after an unreadable record hence proves that the record was synced: it is damage.
-//! Without a mark after it, it belongs to the last batch, which may be torn, and is cut.
+//! - A frame is written only when all before it are synced. So a whole frame *behind* a broken one proves that the
+//!   broken one was synced: it is damage, and the log is refused. Every frame names its position, so that what lies
+//!   about in a recycled file is none.
+//! - A segment is begun only when the one before it is synced: all but the newest must be whole.
+//! - The position that was last noted as synced ([`super::synced`]): a log that ends before it is damaged.
 //!
-//! Marks cannot show that the end is missing: the file was cut, or is an old copy, or is gone. That is
-//! what the position is for that was last noted as synced ([`super::synced`]): a log that ends before
-//! it is damaged.
-//!
-//! What that leaves: damage to the last batches is taken for a torn tail where the power was cut before
-//! the kernel had written back both the mark behind them and the note.
+//! What that leaves: damage to the last frame is taken for a torn one where the power was cut before the kernel had
+//! written back the note.
 
-use std::fs::{self, OpenOptions};
-use std::path::{Path, PathBuf};
-
-use raft_log::chunked_wal::{ChunkedWal, Config};
-use raft_log::codeq::Decode;
-use raft_log::{RaftLogRecord, RaftWalTypes, WALRecord};
 use tracing::warn;
 
 use super::WHAT;
-use super::codec::{Mark, Records};
+use super::codec;
+use super::frame::{self, FRAME_HEAD_BYTES};
+use super::log::Log;
+use super::segment::{self, Files, Segment, Tail};
 use crate::error::{Error, Result};
 use crate::mutant::{self, Mutant};
 
-type Wal = ChunkedWal<RaftWalTypes<Records>>;
-type Record = RaftLogRecord<Records>;
-
-/// How a mark's record begins: the type of a state record, and its version.
-const MARK_HEAD: [u8; 5] = [0, 0, 0, 5, 1];
-
-/// Mends the newest file of the log. The older ones were synced before it was begun, and raft-log
-/// refuses any damage in them.
-///
-/// A file without one whole record goes: its first record is written once the file before it is
-/// synced, so that one may be torn too. Nothing before the position `synced` may be missing.
-pub(super) fn mend(config: &Config, synced: u64) -> Result<()> {
-    let lock = Wal::acquire_lock(config)?;
-    for id in Wal::load_chunk_ids(config, &lock)?.into_iter().rev() {
-        let path = PathBuf::from(config.chunk_path(id));
-        if mend_file(&path, id.offset(), synced)? > 0 {
-            return Ok(());
+/// Replays all segments into a log, of which everything is on disk then. The segment to go on with, if there is one.
+pub(super) fn replay(
+    files: &Files,
+    starts: &[u64],
+    synced: u64,
+    log: &mut Log,
+) -> Result<Option<Tail>> {
+    let (mut end, mut newest) = (0, None);
+    for (at, &start) in starts.iter().enumerate() {
+        if at > 0 && start != end {
+            return Err(damaged(files, start, "the segment before it ends at", end));
         }
-        fs::remove_file(&path)?;
-        config.sync_dir()?;
+        let (segment, bytes) = files.read(start)?;
+        log.begun(segment.clone());
+        end = replay_segment(&segment, &bytes, log)?;
+        if let Some(next) = starts.get(at + 1) {
+            must_reach(files, start, end, *next)?;
+        } else {
+            judge_tail(files, &segment, &bytes, end)?;
+            must_reach(files, start, end, synced)?;
+            newest = Some(files.tail(segment)?);
+        }
     }
-    reaches(Path::new(&config.dir), 0, synced)
+    if starts.is_empty() {
+        must_reach(files, 0, 0, synced)?;
+    }
+    log.replayed(end)?;
+    if let Some(newest) = &newest {
+        // After a crash of the process the last frame may be whole but not synced, and the next one will say that
+        // it is.
+        newest.sync()?;
+    }
+    Ok(newest)
+}
+
+/// Replays the frames of a segment until one is not whole; the position there.
+fn replay_segment(segment: &Segment, bytes: &[u8], log: &mut Log) -> Result<u64> {
+    let (mut rest, mut position) = segment::frames(bytes, segment.start);
+    let mut first = true;
+    while let Some(records) = frame::open(rest, segment.nonce, position) {
+        replay_records(records, position + FRAME_HEAD_BYTES as u64, first, log)?;
+        let length = FRAME_HEAD_BYTES + records.len();
+        position += length as u64;
+        rest = rest.get(length..).unwrap_or_default();
+        first = false;
+    }
+    if first {
+        let detail = format!("the segment at {} has no head", segment.start);
+        return Err(Error::corrupt(WHAT, detail));
+    }
+    Ok(position)
+}
+
+/// The first frame of a segment repeats what the log says; of the oldest, it is all that is left of what was before.
+fn replay_records(mut rest: &[u8], at: u64, first: bool, log: &mut Log) -> Result<()> {
+    let length = rest.len();
+    while !rest.is_empty() {
+        let before = rest;
+        let position = at + (length - rest.len()) as u64;
+        let record = codec::decode(&mut rest)?;
+        let bytes = before.get(..before.len() - rest.len()).unwrap_or_default();
+        if matches!(record, codec::Record::Head(_)) != first {
+            return Err(Error::corrupt(WHAT, format!("a head out of place at {position}")));
+        }
+        log.replay(record, position, bytes)?;
+    }
+    Ok(())
+}
+
+/// What is behind the last whole frame: nothing, or a torn frame.
+fn judge_tail(files: &Files, segment: &Segment, bytes: &[u8], end: u64) -> Result<()> {
+    let at = usize::try_from(end - segment.start).unwrap_or(usize::MAX);
+    let rest = bytes.get(at..).unwrap_or_default();
+    if let Some(behind) = frame::find(rest, segment.nonce, end)
+        && !mutant::is(Mutant::SkipCorrupt)
+    {
+        let detail = format!("{} is damaged at {end}, before", files.path(segment.start).display());
+        return Err(Error::corrupt(WHAT, format!("{detail} a whole frame at {behind}")));
+    }
+    if frame::is_begun(rest, end) {
+        let path = files.path(segment.start);
+        warn!(path = %path.display(), position = end, "cutting a torn tail off the log");
+    }
+    Ok(())
 }
 
 /// Refuses a log that ends before what was synced.
-fn reaches(path: &Path, end: u64, synced: u64) -> Result<()> {
+fn must_reach(files: &Files, start: u64, end: u64, synced: u64) -> Result<()> {
     if end < synced && !mutant::is(Mutant::SkipCorrupt) {
+        let path = files.path(start);
         let detail = format!("{} ends at {end}, and was synced up to {synced}", path.display());
         return Err(Error::corrupt(WHAT, detail));
     }
     Ok(())
 }
 
-/// Leaves only whole records in a file that starts at a position of the log, all on disk, and says
-/// how many bytes they are.
-fn mend_file(path: &Path, start: u64, synced: u64) -> Result<u64> {
-    let bytes = fs::read(path)?;
-    let good = readable(&bytes);
-    let (_, rest) = bytes.split_at(good);
-    let (good, offset) = (good as u64, start + good as u64);
-    if let Some(mark) = find_mark(rest, offset)
-        && !mutant::is(Mutant::SkipCorrupt)
-    {
-        let detail = format!("{} is damaged at {offset}, before {mark}", path.display());
-        return Err(Error::corrupt(WHAT, detail));
-    }
-    reaches(path, offset, synced)?;
-    let file = OpenOptions::new().write(true).open(path)?;
-    if !rest.is_empty() {
-        warn!(path = %path.display(), offset, bytes = rest.len(), "cutting a torn tail off the log");
-        file.set_len(good)?;
-    }
-    // After a crash of the process the last batch may be whole but not synced, and the next mark
-    // will say that it is.
-    file.sync_all()?;
-    Ok(good)
-}
-
-/// How many bytes from the start are whole records.
-fn readable(bytes: &[u8]) -> usize {
-    let mut rest = bytes;
-    loop {
-        let before = rest.len();
-        if before == 0 || Record::decode(&mut rest).is_err() {
-            return bytes.len() - before;
-        }
-    }
-}
-
-/// The position of a mark in bytes that begin at a position of the log.
-fn find_mark(bytes: &[u8], offset: u64) -> Option<u64> {
-    let heads = bytes.windows(MARK_HEAD.len()).enumerate().filter(|(_, head)| *head == MARK_HEAD);
-    heads.map(|(at, _)| at).find_map(|at| {
-        let position = offset + at as u64;
-        let (_, mut record) = bytes.split_at(at);
-        match Record::decode(&mut record) {
-            Ok(WALRecord::Checkpoint(state)) if state.user_data == Some(Mark(position)) => {
-                Some(position)
-            }
-            _ => None,
-        }
-    })
+fn damaged(files: &Files, start: u64, what: &str, position: u64) -> Error {
+    Error::corrupt(WHAT, format!("{}: {what} {position}", files.path(start).display()))
 }

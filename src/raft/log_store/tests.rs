@@ -10,8 +10,6 @@ use futures::StreamExt;
 use openraft::StorageError;
 use openraft::testing::log::{StoreBuilder, Suite};
 use openraft::type_config::alias::OneshotReceiverOf;
-use raft_log::codeq::Decode;
-use raft_log::{RaftLogRecord, WALRecord};
 use tempfile::TempDir;
 
 use super::*;
@@ -45,12 +43,11 @@ async fn append(store: &mut LogStore, entries: Vec<Entry>) {
     start(store, entries).await.await.unwrap().unwrap();
 }
 
-/// Waits until the mark behind the last sync is written.
+/// Waits until the writer sleeps: all is synced, and what nobody needs is given up.
 fn settle(store: &LogStore) {
-    while !store.read(|log| Ok(log.marked && !log.flushing)).unwrap() {
-        thread::yield_now();
+    while !store.handle.shared.lock().idle {
+        std::thread::yield_now();
     }
-    store.read(|log| log.raft.wait_worker_idle()).unwrap();
 }
 
 /// The files as a power cut at this moment leaves them, at worst: what is noted as synced was not
@@ -59,7 +56,7 @@ fn crash_image(from: &Path) -> TempDir {
     let image = dir();
     Synced::open(image.path()).unwrap();
     fs::create_dir(image.path().join(FILES)).unwrap();
-    for file in chunks(from) {
+    for file in segments(from) {
         fs::copy(&file, image.path().join(FILES).join(file.file_name().unwrap())).unwrap();
     }
     image
@@ -70,17 +67,31 @@ fn forget_note(dir: &Path) {
     Synced::open(dir).unwrap().0.note(0).unwrap();
 }
 
-fn chunks(dir: &Path) -> Vec<PathBuf> {
+fn files(dir: &Path, ours: impl Fn(&str) -> bool) -> Vec<PathBuf> {
     let files = fs::read_dir(dir.join(FILES)).unwrap().map(|file| file.unwrap().path());
-    let mut files: Vec<_> = files.filter(|path| path.extension() == Some("wal".as_ref())).collect();
+    let mut files: Vec<_> =
+        files.filter(|path| ours(path.file_name().unwrap().to_str().unwrap())).collect();
     files.sort();
     files
 }
 
-/// The only file of a small log.
-fn chunk(dir: &Path) -> PathBuf {
-    let [chunk] = chunks(dir).try_into().unwrap();
-    chunk
+fn segments(dir: &Path) -> Vec<PathBuf> {
+    files(dir, |name| name.ends_with(".log"))
+}
+
+fn spares(dir: &Path) -> Vec<PathBuf> {
+    files(dir, |name| name.starts_with("spare-"))
+}
+
+/// The only segment of a small log.
+fn segment(dir: &Path) -> PathBuf {
+    let [segment] = segments(dir).try_into().unwrap();
+    segment
+}
+
+/// A segment that takes few batches.
+fn small_segments() -> Options {
+    Options { segment_bytes: 700, ..Options::default() }
 }
 
 async fn all(store: &mut LogStore) -> Vec<Entry> {
@@ -179,19 +190,22 @@ async fn truncated_entries_are_replaced_also_after_a_crash() {
 }
 
 #[tokio::test]
-async fn purging_deletes_files_and_may_go_past_the_end() {
+async fn purging_gives_segments_up_and_may_go_past_the_end() {
     let dir = dir();
-    let options = Options { chunk_bytes: 1 << 10, ..Options::default() };
+    let options = Options { segment_bytes: 1 << 10, ..Options::default() };
     let mut store = LogStore::open_with(dir.path(), options).unwrap();
     for index in 0..100 {
         append(&mut store, vec![command(1, index, vec![0; 100])]).await;
     }
-    let before = chunks(dir.path()).len();
+    let (before, bytes) = (segments(dir.path()).len(), store.disk_bytes().unwrap());
     assert!(before > 10, "{before} files");
     store.purge(log_id(1, 89)).await.unwrap();
     append(&mut store, vec![command(1, 100, vec![])]).await;
     settle(&store);
-    assert!(chunks(dir.path()).len() < before / 2);
+    let after = segments(dir.path()).len();
+    assert!(after < before / 2);
+    assert!(store.disk_bytes().unwrap() < bytes / 2);
+    assert_eq!(spares(dir.path()).len(), 8, "the rest is deleted");
     assert_eq!(all(&mut store).await.len(), 11);
     assert_eq!(store.limited_get_log_entries(80, 95).await.unwrap(), [], "behind a gap");
 
@@ -202,6 +216,69 @@ async fn purging_deletes_files_and_may_go_past_the_end() {
     let state = store.get_log_state().await.unwrap();
     assert_eq!(state.last_purged_log_id, Some(log_id(3, 500)));
     assert_eq!(state.last_log_id, Some(log_id(3, 501)));
+}
+
+/// What a file said in an earlier life must never be taken for what it says now, wherever the log ends in it.
+#[tokio::test]
+async fn a_recycled_file_says_nothing_of_its_earlier_life() {
+    let dir = dir();
+    let mut store = LogStore::open_with(dir.path(), small_segments()).unwrap();
+    for index in 0..200 {
+        append(&mut store, vec![command(1, index, vec![index as u8; 60])]).await;
+        settle(&store);
+        if index % 10 == 9 {
+            store.purge(log_id(1, index - 5)).await.unwrap();
+            settle(&store);
+        }
+        let mut survivor =
+            LogStore::open_with(crash_image(dir.path()).path(), small_segments()).unwrap();
+        let left = all(&mut survivor).await;
+        assert_eq!(left, all(&mut store).await, "after {index}");
+    }
+    assert!(!spares(dir.path()).is_empty() && segments(dir.path()).len() < 5);
+    drop(store);
+    spares(dir.path()).into_iter().for_each(|spare| fs::remove_file(spare).unwrap());
+    let mut store = LogStore::open_with(dir.path(), small_segments()).unwrap();
+    assert_eq!(all(&mut store).await.len(), 5, "spares may go");
+}
+
+/// A file grows ahead of what is written, by zeros, and what is written later does not change its size.
+#[tokio::test]
+async fn space_is_kept_ahead() {
+    let dir = dir();
+    let mut store = LogStore::open(dir.path()).unwrap();
+    append(&mut store, entries(0..1)).await;
+    let size = || segment(dir.path()).metadata().unwrap().len();
+    assert_eq!(size(), 256 << 10);
+    append(&mut store, entries(1..1000)).await;
+    assert_eq!(size(), 256 << 10);
+    append(&mut store, vec![command(1, 1000, vec![7; 300_000])]).await;
+    assert_eq!(size(), 512 << 10);
+    append(&mut store, vec![command(1, 1001, vec![7; 17 << 20])]).await;
+    settle(&store);
+    let newest = segments(dir.path()).pop().unwrap();
+    assert!(newest.metadata().unwrap().len() > 17 << 20, "one batch may be larger than a segment");
+    drop(store);
+    assert_eq!(all(&mut LogStore::open(dir.path()).unwrap()).await.len(), 1002);
+}
+
+#[tokio::test]
+async fn entries_out_of_order_are_refused() {
+    let dir = dir();
+    let mut store = LogStore::open(dir.path()).unwrap();
+    append(&mut store, vec![command(3, 7, vec![])]).await;
+    for wrong in [command(3, 7, vec![]), command(3, 9, vec![]), command(2, 8, vec![])] {
+        assert!(store.append(vec![wrong], IOFlushed::noop()).await.is_err());
+    }
+    append(&mut store, vec![command(4, 8, vec![])]).await;
+}
+
+#[test]
+fn a_log_of_an_earlier_version_is_refused() {
+    let dir = dir();
+    fs::create_dir(dir.path().join("wal")).unwrap();
+    let opened = LogStore::open(dir.path()).map(drop).unwrap_err();
+    assert!(opened.to_string().contains("earlier version"), "{opened}");
 }
 
 #[tokio::test]
@@ -221,7 +298,7 @@ async fn open_log_is_locked_and_closes_with_its_last_handle() {
 #[tokio::test]
 async fn reads_are_bounded_in_bytes_and_never_empty() {
     let dir = dir();
-    let options = Options { read_bytes: 1 << 10, chunk_bytes: 4 << 10, cache_bytes: 2 << 10 };
+    let options = Options { read_bytes: 1 << 10, segment_bytes: 4 << 10, cache_bytes: 2 << 10 };
     let mut store = LogStore::open_with(dir.path(), options).unwrap();
     let written: Vec<_> = (0..50).map(|index| command(1, index, vec![index as u8; 400])).collect();
     append(&mut store, written.clone()).await;
@@ -284,21 +361,50 @@ async fn closing_completes_what_waits() {
     assert_eq!(all(&mut LogStore::open(dir.path()).unwrap()).await, entries(0..50));
 }
 
-#[test]
-fn dropped_flush_fails_who_waits() {
-    let (send, receive) = TypeConfig::oneshot();
-    let (done, flushes) = mpsc::channel();
+/// After a failure nobody knows what is on disk: who waits hears of it, and so does who comes.
+#[tokio::test]
+async fn a_failure_is_told_to_all_and_lasts() {
     let dir = dir();
-    let (synced, _) = Synced::open(dir.path()).unwrap();
-    drop(Flush::new(vec![IOFlushed::signal(send)], (synced, 7), done, Arc::default()));
-    assert_eq!(Synced::open(dir.path()).unwrap().1, 0, "nothing was synced");
-    assert!(futures::executor::block_on(receive).unwrap().is_err());
-    assert_eq!(flushes.iter().count(), 1);
+    let mut store = LogStore::open(dir.path()).unwrap();
+    append(&mut store, entries(0..1)).await;
+    settle(&store);
+    let waiting = {
+        // The writer cannot take it before it is told of the failure.
+        let mut state = store.handle.shared.lock();
+        let (send, waiting) = TypeConfig::oneshot();
+        state.log.wait(IOFlushed::signal(send));
+        drop(state);
+        store.handle.shared.fail(&Error::Io("the disk is gone".into()));
+        waiting
+    };
+    assert!(waiting.await.unwrap().is_err());
+    let refused = store.append(entries(1..2), IOFlushed::noop()).await.unwrap_err();
+    assert!(refused.to_string().contains("the disk is gone"), "{refused}");
+    assert!(store.save_vote(&Vote::new(9, 1)).await.is_err());
+    assert!(store.close().is_err());
+}
+
+#[tokio::test]
+async fn a_segment_that_cannot_be_begun_fails_the_log() {
+    let dir = dir();
+    let mut store = LogStore::open_with(dir.path(), small_segments()).unwrap();
+    append(&mut store, entries(0..1)).await;
+    settle(&store);
+    let files = dir.path().join(FILES);
+    fs::rename(&files, dir.path().join("elsewhere")).unwrap();
+    let mut failed = false;
+    for index in 1..40 {
+        let (send, told) = TypeConfig::oneshot();
+        let entry = entries(index..index + 1);
+        failed |= store.append(entry, IOFlushed::signal(send)).await.is_err()
+            || told.await.unwrap().is_err();
+    }
+    assert!(failed);
 }
 
 // Torn tails and damage
 
-/// A log of three batches, idle, as a crash leaves it.
+/// A log of three batches, idle, as a crash leaves it; and its bytes, up to its end.
 async fn small_log() -> (TempDir, Vec<u8>) {
     let dir = dir();
     let mut store = LogStore::open(dir.path()).unwrap();
@@ -307,20 +413,41 @@ async fn small_log() -> (TempDir, Vec<u8>) {
     }
     settle(&store);
     let image = crash_image(dir.path());
-    let bytes = fs::read(chunk(image.path())).unwrap();
+    let mut bytes = fs::read(segment(image.path())).unwrap();
+    bytes.truncate(store.disk_bytes().unwrap() as usize);
     (image, bytes)
+}
+
+/// Where the frames of a segment begin, and where the last ends.
+fn frames(bytes: &[u8]) -> Vec<usize> {
+    let nonce = u64::from_be_bytes(bytes.get(16..24).unwrap().try_into().unwrap());
+    let start = u64::from_be_bytes(bytes.get(8..16).unwrap().try_into().unwrap());
+    let (mut at, mut found) = (32, vec![32]);
+    while let Some(records) = frame::open(bytes.get(at..).unwrap(), nonce, start + at as u64) {
+        at += frame::FRAME_HEAD_BYTES + records.len();
+        found.push(at);
+    }
+    found
+}
+
+/// Where the last frame of the small log begins.
+fn last_frame(bytes: &[u8]) -> usize {
+    let frames = frames(bytes);
+    assert_eq!((frames.len(), frames.last()), (5, Some(&bytes.len())), "head, three, end");
+    *frames.get(3).unwrap()
 }
 
 #[tokio::test]
 async fn torn_tail_of_any_bytes_is_cut() {
     let (image, bytes) = small_log().await;
-    let path = chunk(image.path());
+    let path = segment(image.path());
     let noise: Vec<u8> =
         (0..5_000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
-    // Zeros, noise, a record that promises more than there is, noise that begins like a state.
-    let short = [[0, 0, 0, 1].as_slice(), &[0; 20]].concat();
-    let state = [[0, 0, 0, 5, 1].as_slice(), &noise].concat();
-    for tail in [&[0; 4_096], noise.as_slice(), &short, &state] {
+    // Nothing, zeros, noise, a frame that promises more than there is, the log's own frames elsewhere.
+    let position = (bytes.len() as u64).to_be_bytes();
+    let short = [[9; 8].as_slice(), &position, &[0, 0, 1, 0], &[1; 50]].concat();
+    let own = bytes.get(32..).unwrap();
+    for tail in [&[], [0; 4_096].as_slice(), &noise, &short, own] {
         fs::write(&path, [&bytes, tail].concat()).unwrap();
         forget_note(image.path());
         let mut store = LogStore::open(image.path()).unwrap();
@@ -332,114 +459,77 @@ async fn torn_tail_of_any_bytes_is_cut() {
     }
 }
 
-/// Pages of one write reach the disk in any order: its first record may be missing and its second
-/// there. The batch was never synced, so the log must open.
+/// Blocks of one write reach the disk in any order: any part of the last frame may be missing. It was never
+/// synced, so the log must open.
 #[tokio::test]
-async fn torn_batch_with_whole_records_behind_the_hole_is_cut() {
+async fn torn_frame_with_holes_is_cut() {
     let (image, before) = small_log().await;
     let mut store = LogStore::open(image.path()).unwrap();
     append(&mut store, entries(5..9)).await;
+    let end = store.disk_bytes().unwrap() as usize;
     let last = crash_image(image.path());
     drop(store);
-    let path = chunk(last.path());
-    let mut bytes = fs::read(&path).unwrap();
-    let whole = bytes.len();
-    // As if the idle mark behind the batch had not been written, which it may have been.
-    let batch = records(&bytes, 0).into_iter().filter(|(at, _)| *at >= before.len());
-    let appended: Vec<_> = batch.filter(|(_, record)| record.is_none()).collect();
-    let (first, second) = (appended.first().unwrap().0, appended.get(1).unwrap().0);
-    bytes.get_mut(first..second).unwrap().fill(0);
-    let end = records(&fs::read(&path).unwrap(), 0)
-        .into_iter()
-        .find(|(at, mark)| *at > second && mark.is_some())
-        .map_or(whole, |(at, _)| at);
-    bytes.truncate(end);
-    fs::write(&path, &bytes).unwrap();
-    let mut store = LogStore::open(last.path()).unwrap();
-    assert_eq!(all(&mut store).await, entries(0..5));
-}
-
-/// Positions of records in a file, and what those say that are marks.
-fn records(bytes: &[u8], start: u64) -> Vec<(usize, Option<u64>)> {
-    let (mut rest, mut found) = (bytes, Vec::new());
-    while !rest.is_empty() {
-        let at = bytes.len() - rest.len();
-        let mark = match RaftLogRecord::<Records>::decode(&mut rest).unwrap() {
-            WALRecord::Checkpoint(state) => state.user_data.map(|Mark(mark)| mark),
-            WALRecord::Action(_) => None,
-        };
-        found.push((at, mark.filter(|mark| *mark == start + at as u64)));
+    let path = segment(last.path());
+    let whole = fs::read(&path).unwrap();
+    for hole in before.len()..end - 4 {
+        let mut torn = whole.clone();
+        torn.get_mut(hole..hole + 4).unwrap().iter_mut().for_each(|byte| *byte ^= 0x5a);
+        fs::write(&path, &torn).unwrap();
+        forget_note(last.path());
+        let mut store = LogStore::open(last.path()).unwrap();
+        assert_eq!(all(&mut store).await, entries(0..5), "at {hole}");
     }
-    found
 }
 
+/// Flips each bit of a log in which all is acknowledged and noted: it refuses to open, and is left alone.
 #[tokio::test]
-async fn marks_name_their_position_across_files() {
-    let dir = dir();
-    let options = Options { chunk_bytes: 700, ..Options::default() };
-    let mut store = LogStore::open_with(dir.path(), options).unwrap();
-    for index in 0..40 {
-        append(&mut store, entries(index..index + 1)).await;
-    }
-    settle(&store);
-    let mut start = 0;
-    let mut marks = 0;
-    for path in chunks(dir.path()) {
-        let bytes = fs::read(path).unwrap();
-        marks += records(&bytes, start).iter().filter(|(_, mark)| mark.is_some()).count();
-        start += bytes.len() as u64;
-    }
-    assert!(marks >= 40, "{marks} marks for 40 batches");
-}
-
-/// Flips each bit of a log in which all is acknowledged. Either the log refuses to open, or nothing
-/// acknowledged is missing: that is the mark at the end, which nobody waited for.
-#[tokio::test]
-async fn flipped_bit_is_refused_or_costs_nothing() {
+async fn flipped_bit_is_refused() {
     let (image, bytes) = small_log().await;
-    let path = chunk(image.path());
-    let last_mark = records(&bytes, 0).last().unwrap().0;
+    let path = segment(image.path());
     for bit in (0..bytes.len() * 8).step_by(5) {
+        let mut damaged = bytes.clone();
+        *damaged.get_mut(bit / 8).unwrap() ^= 1 << (bit % 8);
+        fs::write(&path, &damaged).unwrap();
+        Synced::open(image.path()).unwrap().0.note(bytes.len() as u64).unwrap();
+        assert!(is_corrupt(LogStore::open(image.path())), "bit {bit}");
+        assert_eq!(fs::read(&path).unwrap(), damaged, "bit {bit}: refused and left alone");
+    }
+}
+
+/// The same where the note was lost with the power: all but the last frame is held by the frame behind it.
+#[tokio::test]
+async fn flipped_bit_is_refused_without_the_note_but_in_the_last_frame() {
+    let (image, bytes) = small_log().await;
+    let path = segment(image.path());
+    let last = last_frame(&bytes);
+    for bit in (0..bytes.len() * 8).step_by(3) {
         let mut damaged = bytes.clone();
         *damaged.get_mut(bit / 8).unwrap() ^= 1 << (bit % 8);
         fs::write(&path, &damaged).unwrap();
         forget_note(image.path());
         let opened = LogStore::open(image.path());
-        if bit / 8 < last_mark {
+        if bit / 8 < last {
             assert!(is_corrupt(opened), "bit {bit}");
-            assert_eq!(fs::read(&path).unwrap(), damaged, "bit {bit}: refused and left alone");
         } else {
-            assert_eq!(all(&mut opened.unwrap()).await, entries(0..5), "bit {bit}");
+            assert_eq!(all(&mut opened.unwrap()).await, entries(0..4), "bit {bit}");
         }
     }
-}
-
-/// raft-log alone takes a length that reaches past the end for a torn tail and cuts it.
-#[tokio::test]
-async fn flipped_length_in_the_middle_is_refused() {
-    let (image, bytes) = small_log().await;
-    let path = chunk(image.path());
-    let is_append = |at: &usize| bytes.get(*at..at + 4).unwrap() == [0, 0, 0, 1];
-    let first = records(&bytes, 0).into_iter().map(|(at, _)| at).find(is_append).unwrap();
-    let mut damaged = bytes.clone();
-    // Type, term, index, kind: then the length.
-    *damaged.get_mut(first + 4 + 16 + 1).unwrap() ^= 0x40;
-    fs::write(&path, &damaged).unwrap();
-    assert!(is_corrupt(LogStore::open(image.path())));
 }
 
 #[tokio::test]
 async fn file_cut_at_any_length_holds_the_first_entries() {
     let (image, bytes) = small_log().await;
-    let path = chunk(image.path());
+    let path = segment(image.path());
+    let head = *frames(&bytes).get(1).unwrap();
     for length in (0..bytes.len()).step_by(7) {
-        for file in chunks(image.path()) {
-            fs::remove_file(file).unwrap();
-        }
         fs::write(&path, bytes.get(..length).unwrap()).unwrap();
         forget_note(image.path());
-        let mut store = LogStore::open(image.path()).unwrap();
-        let left = all(&mut store).await;
+        let opened = LogStore::open(image.path());
+        if length < head {
+            assert!(is_corrupt(opened), "length {length}: no segment has less");
+            continue;
+        }
+        let left = all(&mut opened.unwrap()).await;
         assert_eq!(left, entries(0..left.len() as u64), "length {length}");
     }
 }
@@ -447,62 +537,65 @@ async fn file_cut_at_any_length_holds_the_first_entries() {
 #[tokio::test]
 async fn damage_in_an_older_file_and_a_missing_file_are_refused() {
     let dir = dir();
-    let options = Options { chunk_bytes: 700, ..Options::default() };
-    let mut store = LogStore::open_with(dir.path(), options).unwrap();
+    let mut store = LogStore::open_with(dir.path(), small_segments()).unwrap();
     for index in 0..40 {
         append(&mut store, entries(index..index + 1)).await;
     }
     drop(store);
-    let files = chunks(dir.path());
+    forget_note(dir.path());
+    let files = segments(dir.path());
     let middle = files.get(files.len() / 2).unwrap();
     let bytes = fs::read(middle).unwrap();
+    let end = *frames(&bytes).last().unwrap();
     let mut damaged = bytes.clone();
-    *damaged.last_mut().unwrap() ^= 1;
+    *damaged.get_mut(end - 1).unwrap() ^= 1;
     fs::write(middle, &damaged).unwrap();
-    assert!(is_corrupt(LogStore::open_with(dir.path(), options)));
-    fs::write(middle, bytes.get(..bytes.len() - 3).unwrap()).unwrap();
-    assert!(is_corrupt(LogStore::open_with(dir.path(), options)));
-    fs::remove_file(middle).unwrap();
-    assert!(is_corrupt(LogStore::open_with(dir.path(), options)));
+    assert!(is_corrupt(LogStore::open_with(dir.path(), small_segments())));
+    fs::write(middle, bytes.get(..end - 3).unwrap()).unwrap();
+    assert!(is_corrupt(LogStore::open_with(dir.path(), small_segments())));
+    for missing in [middle, files.first().unwrap()] {
+        let aside = dir.path().join("aside");
+        fs::rename(missing, &aside).unwrap();
+        assert!(is_corrupt(LogStore::open_with(dir.path(), small_segments())));
+        fs::rename(&aside, missing).unwrap();
+    }
     fs::write(middle, bytes).unwrap();
-    assert_eq!(all(&mut LogStore::open_with(dir.path(), options).unwrap()).await, entries(0..40));
+    let mut store = LogStore::open_with(dir.path(), small_segments()).unwrap();
+    assert_eq!(all(&mut store).await, entries(0..40));
 }
 
-/// What the log itself cannot tell: its end is missing, cut between two records or anywhere else.
+/// What the log itself cannot tell: its end is missing, cut between two frames or anywhere else.
 #[tokio::test]
 async fn log_that_ends_before_what_was_synced_is_refused() {
     let (image, bytes) = small_log().await;
-    let path = chunk(image.path());
-    let last_mark = records(&bytes, 0).last().unwrap().0;
+    let path = segment(image.path());
     let (synced, _) = Synced::open(image.path()).unwrap();
-    // As each start and each sync does.
-    for length in 0..bytes.len() {
-        synced.note(last_mark as u64).unwrap();
+    for length in 0..=bytes.len() {
+        synced.note(bytes.len() as u64).unwrap();
         let cut = bytes.get(..length).unwrap();
         fs::write(&path, cut).unwrap();
         let opened = LogStore::open(image.path());
-        if length < last_mark {
+        if length < bytes.len() {
             assert!(is_corrupt(opened), "length {length}");
             assert_eq!(fs::read(&path).unwrap(), cut, "length {length}: refused and left alone");
         } else {
-            assert_eq!(all(&mut opened.unwrap()).await, entries(0..5), "length {length}");
+            assert_eq!(all(&mut opened.unwrap()).await, entries(0..5));
         }
     }
     fs::remove_file(&path).unwrap();
     assert!(is_corrupt(LogStore::open(image.path())), "no file at all");
 }
 
-/// What is acknowledged is noted before: the note is the end of the log, but for the mark behind it.
+/// What is acknowledged is noted before: the note is the end of the log.
 #[tokio::test]
 async fn synced_position_is_noted_before_it_is_told() {
     let dir = dir();
-    let options = Options { chunk_bytes: 700, ..Options::default() };
+    let options = small_segments();
     let mut store = LogStore::open_with(dir.path(), options).unwrap();
     for index in 0..40 {
         append(&mut store, entries(index..index + 1)).await;
         let (_, noted) = Synced::open(dir.path()).unwrap();
-        let end: u64 = chunks(dir.path()).iter().map(|path| path.metadata().unwrap().len()).sum();
-        assert!(noted > 0 && noted <= end, "{noted} of {end}");
+        assert_eq!(noted, store.read(|log| Ok(log.end())).unwrap());
         let image = crash_image(dir.path());
         Synced::open(image.path()).unwrap().0.note(noted).unwrap();
         let mut survivor = LogStore::open_with(image.path(), options).unwrap();
@@ -510,7 +603,7 @@ async fn synced_position_is_noted_before_it_is_told() {
     }
     store.save_vote(&Vote::new_committed(1, 7)).await.unwrap();
     drop(store);
-    fs::remove_file(chunks(dir.path()).last().unwrap()).unwrap();
+    fs::remove_file(segments(dir.path()).last().unwrap()).unwrap();
     assert!(is_corrupt(LogStore::open_with(dir.path(), options)), "the newest file is gone");
 }
 
@@ -535,20 +628,44 @@ async fn lost_or_damaged_note_is_refused() {
     assert_eq!(all(&mut LogStore::open(dir.path()).unwrap()).await, entries(0..5));
 }
 
-/// A crash while a new file is begun: the file before it is the last, and may be torn itself.
+/// A crash while a new segment is begun leaves it under the name of a spare, whatever is in it.
 #[tokio::test]
-async fn begun_file_without_a_record_goes() {
-    let (image, bytes) = small_log().await;
-    let path = chunk(image.path());
-    let next = raft_log::chunked_wal::Config::chunk_file_name((bytes.len() as u64 + 9).into());
-    fs::write(&path, [bytes.as_slice(), &[9; 9]].concat()).unwrap();
-    for begun in [[].as_slice(), &[0; 100], &[1; 100]] {
-        fs::write(image.path().join(FILES).join(&next), begun).unwrap();
-        forget_note(image.path());
-        let mut store = LogStore::open(image.path()).unwrap();
-        assert_eq!(all(&mut store).await, entries(0..5));
-        assert_eq!(chunks(image.path()).len(), 1);
+async fn a_segment_that_was_being_begun_is_a_spare() {
+    let dir = dir();
+    let mut store = LogStore::open_with(dir.path(), small_segments()).unwrap();
+    append(&mut store, entries(0..3)).await;
+    drop(store);
+    let files = dir.path().join(FILES);
+    fs::copy(segment(dir.path()), files.join("spare-new")).unwrap();
+    fs::write(files.join("spare-00000000000000000007"), [7; 2000]).unwrap();
+    let mut store = LogStore::open_with(dir.path(), small_segments()).unwrap();
+    for index in 3..40 {
+        append(&mut store, entries(index..index + 1)).await;
     }
+    assert!(spares(dir.path()).is_empty(), "both were used");
+    drop(store);
+    let mut store = LogStore::open_with(dir.path(), small_segments()).unwrap();
+    assert_eq!(all(&mut store).await, entries(0..40));
+}
+
+/// Damage that happens while the log is open is found where it is read.
+#[tokio::test]
+async fn an_entry_damaged_since_is_not_served() {
+    let dir = dir();
+    let options = Options { cache_bytes: 0, ..Options::default() };
+    let mut store = LogStore::open_with(dir.path(), options).unwrap();
+    append(&mut store, entries(0..3)).await;
+    append(&mut store, entries(3..4)).await;
+    settle(&store);
+    assert_eq!(all(&mut store).await, entries(0..4));
+    let path = segment(dir.path());
+    let mut bytes = fs::read(&path).unwrap();
+    let second = *frames(&bytes).get(1).unwrap();
+    *bytes.get_mut(second + frame::FRAME_HEAD_BYTES + 25).unwrap() ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let refused = store.try_get_log_entries(..).await.unwrap_err().to_string();
+    assert!(refused.contains("checksum"), "{refused}");
+    assert_eq!(store.try_get_log_entries(3..).await.unwrap(), entries(3..4));
 }
 
 #[tokio::test(flavor = "multi_thread")]

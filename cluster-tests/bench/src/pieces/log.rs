@@ -16,8 +16,8 @@ use openraft::storage::RaftLogStorage;
 use super::Running;
 use super::fixture::{self, TERM};
 
-/// Small files, so that those behind a purge go soon.
-const CHUNK_BYTES: usize = 1 << 20;
+/// Small segments, so that those behind a purge are written again soon.
+const SEGMENT_BYTES: u64 = 1 << 20;
 /// Runs after which all entries so far are purged.
 const PURGE_RUNS: u64 = 256;
 /// How long a sync may take before something is wrong.
@@ -37,7 +37,7 @@ struct Log {
 impl Log {
     fn open() -> Result<Self> {
         let directory = tempfile::tempdir()?;
-        let options = LogOptions { chunk_bytes: CHUNK_BYTES, ..LogOptions::default() };
+        let options = LogOptions { segment_bytes: SEGMENT_BYTES, ..LogOptions::default() };
         let store = LogStore::open_with(&directory.path().join("log"), options)?;
         let encoded = |command| Ok(Bytes::from(encoding::encode(&command)?));
         Ok(Log {

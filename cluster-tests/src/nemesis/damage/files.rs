@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 pub(in crate::nemesis) enum Sort {
     /// `IDENTITY`.
     Identity,
-    /// A file of the Raft log.
+    /// A segment of the Raft log.
     Log,
     /// `log/SYNCED`: how far the log is synced.
     Synced,
@@ -30,7 +30,7 @@ pub(in crate::nemesis) enum Sort {
     Rest,
     /// A lock: no bytes, no meaning but while a process holds it.
     Lock,
-    /// A checkpoint, or a snapshot being received: emptied at start.
+    /// A checkpoint, or a snapshot being received: emptied at start. A file kept for the log's next segment.
     Scratch,
 }
 
@@ -45,6 +45,7 @@ impl Sort {
             (_, "LOCK") => Sort::Lock,
             ("IDENTITY", _) => Sort::Identity,
             ("log", "SYNCED") => Sort::Synced,
+            ("log", name) if name.starts_with("spare-") => Sort::Scratch,
             ("log", _) => Sort::Log,
             ("snapshots" | "incoming", _) => Sort::Scratch,
             ("state", "CURRENT") if below == 1 => Sort::State,
@@ -72,7 +73,7 @@ pub(in crate::nemesis) struct Found {
     pub(in crate::nemesis) name: String,
     /// What it is.
     pub(in crate::nemesis) sort: Sort,
-    /// How many bytes it has.
+    /// How many bytes it has; of a segment that is drawn, how many are used: it grows ahead of what is written.
     pub(in crate::nemesis) bytes: u64,
 }
 
@@ -115,7 +116,8 @@ pub(super) fn draw(
     wanted: fn(Sort) -> bool,
 ) -> Result<Found, String> {
     let mut sorts: BTreeMap<Sort, Vec<Found>> = BTreeMap::new();
-    for file in list(data) {
+    for mut file in list(data) {
+        file.bytes = used(data, &file);
         if wanted(file.sort) && file.bytes >= bytes_min {
             sorts.entry(file.sort).or_default().push(file);
         }
@@ -124,9 +126,36 @@ pub(super) fn draw(
     rng.choice(files).ok_or_else(|| format!("no such file in {}", data.display()))
 }
 
+/// How far the log is on disk, as `log/SYNCED` says: a format byte, then the position.
+pub(in crate::nemesis) fn log_end(data: &Path) -> Option<u64> {
+    let note = fs::read(data.join("log/SYNCED")).ok()?;
+    note.get(1..9)?.try_into().ok().map(u64::from_be_bytes)
+}
+
+/// Bytes of a file that mean something. A segment's name is the position in the log at which it begins.
+fn used(data: &Path, file: &Found) -> u64 {
+    let start = file.path.file_stem().and_then(|stem| stem.to_str()?.parse::<u64>().ok());
+    match (file.sort, start, log_end(data)) {
+        (Sort::Log, Some(start), Some(end)) => file.bytes.min(end.saturating_sub(start)),
+        _ => file.bytes,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_the_log_only_what_is_synced_is_damaged() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("log/segments")).unwrap();
+        fs::write(dir.path().join("log/SYNCED"), [2, 0, 0, 0, 0, 0, 0, 0, 150, 9, 9, 9, 9])
+            .unwrap();
+        fs::write(dir.path().join("log/segments/00000000000000000000.log"), [1; 100]).unwrap();
+        fs::write(dir.path().join("log/segments/00000000000000000100.log"), [1; 100]).unwrap();
+        let used: Vec<_> = list(dir.path()).iter().map(|file| used(dir.path(), file)).collect();
+        assert_eq!(used, [13, 100, 50]);
+    }
 
     #[test]
     fn every_sort_is_known_by_its_path() {
@@ -134,8 +163,9 @@ mod tests {
             ("IDENTITY", Sort::Identity),
             ("LOCK", Sort::Lock),
             ("log/SYNCED", Sort::Synced),
-            ("log/wal/LOCK", Sort::Lock),
-            ("log/wal/r-00_000.wal", Sort::Log),
+            ("log/segments/LOCK", Sort::Lock),
+            ("log/segments/00000000000000000000.log", Sort::Log),
+            ("log/segments/spare-00000000000000000000", Sort::Scratch),
             ("state/CURRENT", Sort::State),
             ("state/db-1/CURRENT", Sort::Current),
             ("state/db-1/MANIFEST-000005", Sort::Manifest),

@@ -34,7 +34,7 @@ const HEALTHY: Duration = Duration::from_secs(30);
 const AGE: Duration = Duration::from_secs(15);
 /// Between two looks at a file.
 const POLL: Duration = Duration::from_millis(50);
-/// Fewest bytes that a log has to have grown by.
+/// Fewest bytes of a log that have to have been written.
 const GROWTH_BYTES: usize = 512;
 /// Fewest nodes of a cluster that one can be damaged of.
 const NODES_MIN: usize = 3;
@@ -263,11 +263,12 @@ async fn age(
     }
 }
 
-/// Whether a file is there, and is no longer what it was; the log grows all the time, so by a little more.
+/// Whether a file is there, and is no longer what it was; the log is written all the time, so a little more of it.
 fn has_changed(file: &Found, before: &[u8]) -> bool {
     let Ok(now) = fs::read(&file.path) else { return false };
-    let least = if file.sort == Sort::Log { before.len() + GROWTH_BYTES } else { 0 };
-    now != before && now.len() >= least
+    let least = if file.sort == Sort::Log { GROWTH_BYTES } else { 1 };
+    let changed = now.iter().zip(before).filter(|(now, before)| now != before).count();
+    changed + now.len().abs_diff(before.len()) >= least
 }
 
 #[cfg(test)]
