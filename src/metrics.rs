@@ -67,6 +67,11 @@ fn describe() {
     describe_gauge!("kvdb_raft_purged_index", "The last entry purged from the log.");
     describe_counter!("kvdb_raft_log_entries", "Entries appended to the log since the start.");
     describe_counter!("kvdb_raft_log_syncs", "Syncs of the log since the start.");
+    describe_counter!("kvdb_raft_peer_messages", "Messages sent to peers, but for snapshots.");
+    describe_counter!(
+        "kvdb_raft_peer_bytes",
+        "Bytes of messages sent to peers, but for snapshots."
+    );
     describe_gauge!(
         "kvdb_clock_offset_seconds",
         "How far the clock is ahead of the voters' median."
@@ -195,6 +200,10 @@ pub struct Standing {
     pub log_entries: u64,
     /// Syncs of its log since it started.
     pub log_syncs: u64,
+    /// Messages that it has sent to peers since it started, but for snapshots.
+    pub peer_messages: u64,
+    /// Their bytes.
+    pub peer_bytes: u64,
 }
 
 /// Sets the metrics of the node.
@@ -211,6 +220,8 @@ pub fn observe_standing(standing: &Standing) {
     gauge!("kvdb_clock_skewed").set(flag(standing.is_skewed));
     counter!("kvdb_raft_log_entries").absolute(standing.log_entries);
     counter!("kvdb_raft_log_syncs").absolute(standing.log_syncs);
+    counter!("kvdb_raft_peer_messages").absolute(standing.peer_messages);
+    counter!("kvdb_raft_peer_bytes").absolute(standing.peer_bytes);
 }
 
 fn flag(is: bool) -> f64 {

@@ -16,6 +16,9 @@ const READY: Duration = Duration::from_secs(30);
 /// How often ports are drawn again when somebody else took one.
 const ATTEMPTS: usize = 3;
 
+/// Entries that stay in the log behind a snapshot where the benchmark has a follower come back by one.
+pub const BENCH_KEEP_ENTRIES: u64 = 100;
+
 /// What a cluster is started with.
 #[derive(Clone, Debug)]
 pub struct Launch {
@@ -49,6 +52,12 @@ impl Launch {
     #[must_use]
     pub fn keep_entries(self, entries: u64) -> Self {
         self.flag("--keep-entries", entries)
+    }
+
+    /// All ways in which the benchmark starts clusters, which campaigns can start theirs in, too.
+    #[must_use]
+    pub fn benchmarks() -> [Launch; 2] {
+        [Launch::of(3), Launch::of(3).keep_entries(BENCH_KEEP_ENTRIES)]
     }
 
     /// Starts it and waits until all nodes are ready and agree on a leader.

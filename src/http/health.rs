@@ -29,6 +29,7 @@ pub(super) fn render(edge: &Edge) -> Response {
     let status = edge.node.status();
     let skew = edge.node.clock_skew();
     let (log_entries, log_syncs) = edge.node.log_activity();
+    let (peer_messages, peer_bytes) = edge.node.peer_traffic();
     metrics::observe_standing(&Standing {
         is_leader: status.leader == Some(status.node_id),
         is_ready: edge.node.is_ready(),
@@ -42,6 +43,8 @@ pub(super) fn render(edge: &Edge) -> Response {
         is_skewed: skew.is_skewed,
         log_entries,
         log_syncs,
+        peer_messages,
+        peer_bytes,
     });
     respond(StatusCode::OK, PROMETHEUS, metrics::render().into())
 }

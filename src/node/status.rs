@@ -47,6 +47,12 @@ impl Node {
         (self.0.log.appended_entries(), self.0.log.fsyncs())
     }
 
+    /// Messages of Raft sent to peers since the start, and their bytes.
+    #[must_use]
+    pub fn peer_traffic(&self) -> (u64, u64) {
+        self.cluster().traffic()
+    }
+
     /// Digests of the local state, all of one moment. Equal on two nodes at the same applied index, or
     /// one of them is damaged.
     pub fn digest(&self) -> Result<Digest> {

@@ -21,6 +21,7 @@ use super::network::Network;
 use super::server;
 use super::snapshot::Receiver;
 use super::state_machine::StateMachine;
+use super::traffic::Traffic;
 use super::types::{NodeId, Peer, Raft, TypeConfig};
 use super::vacancy::Vacancy;
 use crate::error::{Error, Missing, Result};
@@ -75,6 +76,7 @@ pub struct Cluster {
     heard: Arc<Heard>,
     snapshot_pace: Pace,
     vacancy: Vacancy,
+    traffic: Arc<Traffic>,
 }
 
 /// A member, and whether it votes.
@@ -127,7 +129,9 @@ impl Cluster {
         state_machine: StateMachine,
     ) -> Result<Self> {
         let config = Arc::new(config(timing)?);
-        let network = Network::new(Arc::clone(&identity), timing.snapshot_pace)?;
+        let traffic = Arc::new(Traffic::default());
+        let network =
+            Network::new(Arc::clone(&identity), timing.snapshot_pace, Arc::clone(&traffic))?;
         if let Some(applied) = state_machine.applied_log_id()? {
             log.drop_overwritten(applied)?;
         }
@@ -139,7 +143,16 @@ impl Cluster {
         tokio::spawn(stand_soon(raft.clone(), Arc::clone(&heard)));
         let vacancy = Vacancy::watch(raft.clone(), identity.node_id, Arc::clone(&heard));
         let snapshot_pace = timing.snapshot_pace;
-        Ok(Cluster { raft, state_machine, identity, leadership, heard, snapshot_pace, vacancy })
+        Ok(Cluster {
+            raft,
+            state_machine,
+            identity,
+            leadership,
+            heard,
+            snapshot_pace,
+            vacancy,
+            traffic,
+        })
     }
 
     /// The openraft handle, for the proposer.
@@ -152,7 +165,14 @@ impl Cluster {
     pub fn routes(&self, incoming: PathBuf) -> axum::Router {
         let (identity, heard) = (Arc::clone(&self.identity), Arc::clone(&self.heard));
         let receiver = Receiver::new(incoming, self.snapshot_pace);
-        server::routes(self.raft.clone(), identity, heard, self.vacancy.clone(), receiver)
+        let traffic = Arc::clone(&self.traffic);
+        server::routes(self.raft.clone(), identity, heard, self.vacancy.clone(), receiver, traffic)
+    }
+
+    /// Messages that this node has sent to peers since the start, and their bytes, but for snapshots.
+    #[must_use]
+    pub fn traffic(&self) -> (u64, u64) {
+        self.traffic.so_far()
     }
 
     /// Founds the cluster with these voters. Done once in a cluster's life, by one node.

@@ -25,6 +25,7 @@ mod snapshot;
 mod state_machine;
 #[cfg(test)]
 mod testing;
+mod traffic;
 pub mod types;
 mod vacancy;
 pub mod wire;

@@ -23,6 +23,7 @@ use serde::de::DeserializeOwned;
 use super::auth::PeerIdentity;
 use super::frame::{Frames, frame};
 use super::snapshot;
+use super::traffic::Traffic;
 use super::types::{NodeId, Peer, Snapshot, TypeConfig, Vote};
 use super::wire;
 use crate::encoding;
@@ -64,17 +65,23 @@ pub(super) struct Network {
     heartbeats: reqwest::Client,
     snapshots: reqwest::Client,
     pace: Pace,
+    traffic: Arc<Traffic>,
 }
 
 impl Network {
-    /// Connections that speak as this node, and send snapshots at a pace.
-    pub(super) fn new(identity: Arc<PeerIdentity>, pace: Pace) -> Result<Self> {
+    /// Connections that speak as this node, count what they send, and send snapshots at a pace.
+    pub(super) fn new(
+        identity: Arc<PeerIdentity>,
+        pace: Pace,
+        traffic: Arc<Traffic>,
+    ) -> Result<Self> {
         Ok(Network {
             identity,
             entries: http_client()?,
             heartbeats: http_client()?,
             snapshots: http_client()?,
             pace,
+            traffic,
         })
     }
 
@@ -87,6 +94,7 @@ impl Network {
             refused: None,
             pause: Duration::ZERO,
             pace: self.pace,
+            traffic: Arc::clone(&self.traffic),
         }
     }
 }
@@ -118,6 +126,7 @@ pub(crate) struct Link {
     /// How long to wait after that: openraft's own wait is within the stream, which is not open.
     pause: Duration,
     pace: Pace,
+    traffic: Arc<Traffic>,
 }
 
 impl Link {
@@ -134,6 +143,7 @@ impl Link {
         timeout: Duration,
     ) -> std::result::Result<A, RpcError> {
         let body = encoding::encode(request).map_err(unreachable)?;
+        self.traffic.sent(body.len());
         let request = self.post(path).map_err(unreachable)?.timeout(timeout).body(body);
         let response = accepted(request.send().await)?;
         let bytes = response.bytes().await.map_err(broken)?;
@@ -148,9 +158,11 @@ impl Link {
     where
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + 'static,
     {
+        let traffic = Arc::clone(&self.traffic);
         let frames = input.map(move |request| {
             waiting.sent();
-            frame(&wire::AppendEntriesRequest::from(request)).map_err(std::io::Error::other)
+            let frame = frame(&wire::AppendEntriesRequest::from(request));
+            frame.inspect(|frame| traffic.sent(frame.len())).map_err(std::io::Error::other)
         });
         let request = self.post("/raft/stream").map_err(unreachable)?;
         let sent = request.body(reqwest::Body::wrap_stream(frames)).send();

@@ -21,6 +21,7 @@ use super::frame::{Frames, frame};
 use super::heard::Heard;
 use super::snapshot::{Part, Receiver};
 use super::state_machine::StateMachine;
+use super::traffic::Traffic;
 use super::types::{Raft, TypeConfig};
 use super::vacancy::Vacancy;
 use super::wire;
@@ -35,6 +36,7 @@ struct Server {
     receiver: Arc<Receiver>,
     heard: Arc<Heard>,
     vacancy: Vacancy,
+    traffic: Arc<Traffic>,
 }
 
 /// The routes under `/raft/`.
@@ -44,6 +46,7 @@ pub(super) fn routes(
     heard: Arc<Heard>,
     vacancy: Vacancy,
     receiver: Receiver,
+    traffic: Arc<Traffic>,
 ) -> Router {
     let receiver = Arc::new(receiver);
     Router::new()
@@ -55,7 +58,7 @@ pub(super) fn routes(
         .route("/raft/snapshot", post(install))
         .layer(DefaultBodyLimit::max(encoding::MAX_BYTES))
         .layer(from_fn_with_state(Arc::clone(&identity), authenticate))
-        .with_state(Server { raft, identity, receiver, heard, vacancy })
+        .with_state(Server { raft, identity, receiver, heard, vacancy, traffic })
 }
 
 /// Lets only requests of who knows the cluster secret through, before anything of their bodies is read.
@@ -98,10 +101,12 @@ impl Server {
         self.identity.check_member(headers)?;
         encoding::decode("peer request", body)
     }
-}
 
-fn answer<T: Serialize>(value: &T) -> Answer {
-    Ok(encoding::encode(value)?.into_response())
+    fn answer<T: Serialize>(&self, value: &T) -> Answer {
+        let body = encoding::encode(value)?;
+        self.traffic.sent(body.len());
+        Ok(body.into_response())
+    }
 }
 
 fn stopped(error: impl std::fmt::Display) -> Refusal {
@@ -115,25 +120,25 @@ async fn append(State(server): State<Server>, headers: HeaderMap, body: Bytes) -
     if matches!(response, Success | PartialSuccess(_)) {
         server.heard.note();
     }
-    answer(&wire::AppendEntriesResponse::from(response))
+    server.answer(&wire::AppendEntriesResponse::from(response))
 }
 
 async fn vote(State(server): State<Server>, headers: HeaderMap, body: Bytes) -> Answer {
     let request: wire::VoteRequest = server.check(&headers, &body)?;
     let response = server.raft.vote(request.into()).await.map_err(stopped)?;
-    answer(&wire::VoteResponse::from(response))
+    server.answer(&wire::VoteResponse::from(response))
 }
 
 async fn pre_vote(State(server): State<Server>, headers: HeaderMap, body: Bytes) -> Answer {
     let request: wire::VoteRequest = server.check(&headers, &body)?;
     let response = server.raft.pre_vote(request.into()).await.map_err(stopped)?;
-    answer(&wire::VoteResponse::from(response))
+    server.answer(&wire::VoteResponse::from(response))
 }
 
 async fn transfer(State(server): State<Server>, headers: HeaderMap, body: Bytes) -> Answer {
     let request: wire::TransferLeaderRequest = server.check(&headers, &body)?;
     let response = server.raft.handle_transfer_leader(request.into()).await.map_err(stopped)?;
-    answer(&wire::TransferLeaderResponse::from(response))
+    server.answer(&wire::TransferLeaderResponse::from(response))
 }
 
 /// A stream of appends: answered in order, as each is on disk.
@@ -149,7 +154,8 @@ async fn stream(State(server): State<Server>, headers: HeaderMap, body: Body) ->
             if answer.is_ok() {
                 server.heard.note();
             }
-            frame(&wire::StreamAppendResult::from(answer))
+            let frame = frame(&wire::StreamAppendResult::from(answer));
+            frame.inspect(|frame| server.traffic.sent(frame.len()))
         }
         Err(fatal) => Err(Error::Internal(fatal.to_string())),
     });
@@ -179,5 +185,5 @@ async fn install(State(server): State<Server>, headers: HeaderMap, body: Body) -
         tracing::warn!(from, %error, "a snapshot was not taken");
     })?;
     let response = server.raft.install_full_snapshot(vote, snapshot).await.map_err(stopped)?;
-    answer(&wire::SnapshotResponse::from(response))
+    server.answer(&wire::SnapshotResponse::from(response))
 }

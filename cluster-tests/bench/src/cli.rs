@@ -2,16 +2,19 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitCode};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use bench::costs;
+use bench::estimate::{Outlook, PLOTS};
 use bench::lab::{Lab, Settings};
 use bench::machine::{self, Machine};
 use bench::peers::program;
 use bench::report;
 use bench::results::{How, Results, RowResult};
-use bench::rows::{self, Measured, Row};
+use bench::rows::{self, COSTS, Chosen, Measured, Row};
 use bench::say::say;
+use bench::supervise;
 use clap::{Args, Parser, Subcommand};
 use cluster_tests::process::binary;
 use cluster_tests::scenario::Scenario;
@@ -19,8 +22,8 @@ use cluster_tests::scenario::Scenario;
 /// Measures KVdb beside etcd and Redis: same load, same machine, in turn.
 ///
 /// A line for each row as it is done: `name ours peer ratio target ok|short`. Progress goes to stderr. The exit
-/// status is 0 where all rows could be measured, 1 where one could not, 2 for a wrong call. The binary measured
-/// is the one that KVDB_BIN names, or `kvdb` beside this one.
+/// status is 0 where all rows could be measured, 1 where one could not, 2 for a wrong call, 130 after Ctrl-C. The
+/// binary measured is the one that KVDB_BIN names, or `kvdb` beside this one.
 ///
 /// Examples:
 ///   bench run                           everything; writes docs/performance.md and docs/plots
@@ -53,7 +56,7 @@ struct RunArgs {
     /// Less data, shorter and fewer rounds: done within minutes.
     #[arg(long)]
     quick: bool,
-    /// Only these rows, separated by commas.
+    /// Only these rows, separated by commas; `costs` is none, and chosen like one.
     #[arg(long, value_delimiter = ',')]
     rows: Vec<String>,
     /// Rounds of a row. Default: 5; quick: 1.
@@ -72,16 +75,15 @@ struct RunArgs {
 
 impl RunArgs {
     fn settings(&self) -> Result<Settings, String> {
-        let (rounds, seconds, warmup) = if self.quick { (1, 1.5, 0.5) } else { (5, 5.0, 1.0) };
-        let seconds = self.seconds.unwrap_or(seconds);
+        let base = if self.quick { Settings::QUICK } else { Settings::FULL };
+        let seconds = self.seconds.unwrap_or(base.duration.as_secs_f64());
         if !(0.1..=3600.0).contains(&seconds) {
             return Err(format!("{seconds} seconds: choose 0.1 to 3600"));
         }
         Ok(Settings {
-            rounds: self.rounds.map_or(rounds, usize::from),
+            rounds: self.rounds.map_or(base.rounds, usize::from),
             duration: Duration::from_secs_f64(seconds),
-            warmup: Duration::from_secs_f64(warmup),
-            quick: self.quick,
+            ..base
         })
     }
 
@@ -91,8 +93,8 @@ impl RunArgs {
     }
 }
 
-/// Does what is asked; whether all of it could be done.
-pub(crate) fn main() -> Result<bool, String> {
+/// Does what is asked; fails where not all of it could be done.
+pub(crate) fn main() -> Result<ExitCode, String> {
     match Cli::parse().command {
         Action::Run(args) => run(&args),
         Action::Rows => {
@@ -100,11 +102,15 @@ pub(crate) fn main() -> Result<bool, String> {
                 let target = RowResult::of(row, Ok(Measured::default())).target_text();
                 println!("{:<18} {target:>6}  {}; against {}", row.name, row.what, row.peer);
             }
-            Ok(true)
+            println!(
+                "{COSTS:<18} {:>6}  commits, messages, bytes and time of a command, on ours",
+                "-"
+            );
+            Ok(ExitCode::SUCCESS)
         }
         Action::Docs { results } => {
             report::write(&Results::read(&results)?, &docs())?;
-            Ok(true)
+            Ok(ExitCode::SUCCESS)
         }
     }
 }
@@ -113,12 +119,23 @@ fn docs() -> PathBuf {
     Scenario::checkout().join("docs")
 }
 
-fn run(args: &RunArgs) -> Result<bool, String> {
+fn run(args: &RunArgs) -> Result<ExitCode, String> {
     let settings = args.settings()?;
     let chosen = rows::chosen(&args.rows)?;
     let dir = args.dir.clone().unwrap_or_else(|| Scenario::checkout().join(".kvdb/bench"));
-    let mut lab = Lab::new(settings, &dir)?;
-    if machine::in_memory(&dir) {
+    match supervise::as_worker()? {
+        None => supervise::supervise(&dir).map(|code| u8::try_from(code).unwrap_or(1).into()),
+        Some(data) => {
+            let lab = Lab::new(settings, &data)?;
+            let all = measure_all(args, &chosen, lab, &dir)?;
+            Ok(if all { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
+    }
+}
+
+/// Measures what was chosen; whether all of it could be.
+fn measure_all(args: &RunArgs, chosen: &Chosen, mut lab: Lab, dir: &Path) -> Result<bool, String> {
+    if machine::in_memory(dir) {
         return Err(format!("{} is in memory, where a sync costs nothing", dir.display()));
     }
     let versions = versions();
@@ -126,9 +143,25 @@ fn run(args: &RunArgs) -> Result<bool, String> {
         say(&format!("{name}: {version}"));
     }
     say("row                     ours      peer    ratio  target");
-    let rows = chosen.iter().map(|row| measure(row, &mut lab)).collect::<Vec<_>>();
-    if args.documents() {
-        say("== what plots need besides");
+    let settings = lab.settings;
+    let costs = chosen.costs.then_some(COSTS);
+    let plots = args.documents().then_some(PLOTS);
+    let names = chosen.rows.iter().map(|row| row.name).chain(costs).chain(plots);
+    let mut outlook = Outlook::new(names, &settings);
+    let rows = chosen.rows.iter().map(|row| {
+        say(&format!("== {} ({})", row.name, outlook.begin_next()));
+        measure(row, &mut lab)
+    });
+    let rows = rows.collect::<Vec<_>>();
+    let costs = match costs {
+        None => Ok(Vec::new()),
+        Some(_) => {
+            say(&format!("== what a command costs ours ({})", outlook.begin_next()));
+            costs::costs(&mut lab)
+        }
+    };
+    if plots.is_some() {
+        say(&format!("== what plots need besides ({})", outlook.begin_next()));
         rows::by_clients(&mut lab)?;
     }
     let results = Results {
@@ -138,6 +171,7 @@ fn run(args: &RunArgs) -> Result<bool, String> {
         machine: Machine::here(lab.scratch.path()),
         versions,
         rows,
+        costs: costs.clone().unwrap_or_default(),
         series: std::mem::take(&mut lab.series),
     };
     // What the page is made of is not lost to a look at some rows.
@@ -149,12 +183,15 @@ fn run(args: &RunArgs) -> Result<bool, String> {
     let targets = || results.rows.iter().filter(|row| row.has_target());
     let (met, all) = (targets().filter(|row| row.met()).count(), targets().count());
     say(&format!("{met} of {all} targets met; {}", path.display()));
-    Ok(results.rows.iter().all(|row| row.verdict() != "failed"))
+    if let Err(reason) = &costs {
+        say(&format!("{COSTS} failed: {reason}"));
+    }
+    Ok(costs.is_ok() && results.rows.iter().all(|row| row.verdict() != "failed"))
 }
 
 /// Measures a row; one that fails, also by a panic, does not end the others.
 fn measure(row: &Row, lab: &mut Lab) -> RowResult {
-    say(&format!("== {}: {}; against {}", row.name, row.what, row.peer));
+    say(&format!("   {}; against {}", row.what, row.peer));
     let measured = catch_unwind(AssertUnwindSafe(|| (row.measure)(lab)));
     let measured = measured.unwrap_or_else(|_| Err("it panicked, see above".to_owned()));
     let result = RowResult::of(row, measured);

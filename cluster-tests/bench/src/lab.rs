@@ -28,7 +28,7 @@ use crate::peers::redis::Redis;
 use crate::peers::tarantool::Tarantool;
 use crate::results::Series;
 use crate::say::say;
-use crate::scratch::{Scratch, end_on_signals};
+use crate::scratch::Scratch;
 use crate::stats::{Noise, Round};
 
 /// Keys, accounts and counters of most rows.
@@ -54,6 +54,21 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// What the document is made of.
+    pub const FULL: Settings = Settings {
+        rounds: 5,
+        duration: Duration::from_secs(5),
+        warmup: Duration::from_secs(1),
+        quick: false,
+    };
+    /// A look, within minutes.
+    pub const QUICK: Settings = Settings {
+        rounds: 1,
+        duration: Duration::from_millis(1500),
+        warmup: Duration::from_millis(500),
+        quick: true,
+    };
+
     /// The second where data is scaled down, else the first.
     #[must_use]
     pub fn scaled<T>(&self, full: T, quick: T) -> T {
@@ -102,18 +117,17 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// With data under a directory, which is deleted in the end.
+    /// With data in a directory, which is deleted in the end.
     ///
     /// # Errors
     /// When there can be none.
-    pub fn new(settings: Settings, under: &std::path::Path) -> Result<Self, String> {
-        let scratch = Scratch::new(under)?;
+    pub fn new(settings: Settings, data: &std::path::Path) -> Result<Self, String> {
+        let scratch = Scratch::new(data)?;
         let control = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
             .build()
             .map_err(|e| format!("the runtime: {e}"))?;
-        end_on_signals(&control, &scratch)?;
         Ok(Lab {
             settings,
             series: Series::default(),

@@ -3,7 +3,7 @@
 //! `make bench` runs it. A [row](rows) of the table is one question, such as how many PUTs a second; a
 //! [`Lab`](lab::Lab) starts the [databases](peers) that it needs and lets [clients] loose on them with the
 //! generator that `kvdb bench` has, too. What came of it is [judged](stats) by ratios, kept as [results], and told
-//! as a [document and plots](report).
+//! as a [document and plots](report), with what a command [costs] ours.
 //!
 //! Apart from that, [pieces] of a call's road are timed and their instructions [counted](steady), to tell a change of
 //! the code from a change of the machine.
@@ -14,7 +14,9 @@
 //! - Nothing that was started outlives the run, and its data is deleted.
 
 pub mod clients;
+pub mod costs;
 pub mod drive;
+pub mod estimate;
 pub mod lab;
 pub mod machine;
 pub mod peers;
@@ -26,3 +28,4 @@ pub mod say;
 pub mod scratch;
 pub mod stats;
 pub mod steady;
+pub mod supervise;

@@ -47,6 +47,12 @@ pub fn family_cpu() -> f64 {
     own + children().into_iter().map(|pid| cpu_fields(pid, 2)).sum::<f64>()
 }
 
+/// Seconds of CPU that a process used.
+#[must_use]
+pub fn cpu_seconds(pid: u32) -> f64 {
+    cpu_fields(pid, 2)
+}
+
 fn cpu_fields(pid: u32, count: usize) -> f64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let times = fields_after_name(&stat).into_iter().skip(11).take(count);

@@ -8,8 +8,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     match cli::main() {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
+        Ok(code) => code,
         Err(reason) => {
             eprintln!("bench: {reason}");
             ExitCode::from(2)

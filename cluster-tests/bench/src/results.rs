@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::costs::Cost;
 use crate::lab::Settings;
 use crate::machine::Machine;
 use crate::rows::{Measured, Row};
@@ -24,6 +25,9 @@ pub struct Results {
     pub versions: Vec<(String, String)>,
     /// The rows, in the order of the table.
     pub rows: Vec<RowResult>,
+    /// What a command costs, by load.
+    #[serde(default)]
+    pub costs: Vec<Cost>,
     /// What the plots show.
     pub series: Series,
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use cluster_tests::campaign::{self, Orders, Trial};
+use cluster_tests::campaign::{self, Knobs, Orders, Trial};
 use cluster_tests::lab::{self, Isolation};
 use cluster_tests::{nemesis, workload};
 
@@ -19,6 +19,7 @@ use cluster_tests::{nemesis, workload};
 ///   jepsen run                                       ten minutes, everything
 ///   jepsen run --minutes 60 --seed 7                 an hour, from a seed
 ///   jepsen run --faults kill-leader,power-all --workloads bank,append
+///   jepsen run --faults power-all --knobs bench      nodes as the benchmark starts them
 ///   jepsen mutants                                   are planted bugs found?
 ///   jepsen faults --only disk-full,grow              does each fault come, go and lose nothing?
 ///   jepsen check REPORTS/003-seed-9                  judge a recorded history again
@@ -72,6 +73,9 @@ struct RunArgs {
     /// Nodes of every cluster; where it is not said, mostly 3, sometimes 5 or 1.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=9))]
     nodes: Option<u64>,
+    /// What nodes are started with.
+    #[arg(long, value_enum, default_value_t)]
+    knobs: Knobs,
     #[command(flatten)]
     common: Common,
 }
@@ -244,8 +248,8 @@ impl RunArgs {
         let workloads = if self.workloads.is_empty() { all } else { self.workloads.clone() };
         let kinds = nemesis::named(&self.faults)?;
         let time = Duration::from_secs(self.minutes * 60);
-        let (nodes, histories) = (self.nodes, self.histories);
-        Ok(Orders { workloads, kinds, nodes, histories, ..self.common.orders(time) })
+        let (nodes, histories, knobs) = (self.nodes, self.histories, self.knobs);
+        Ok(Orders { workloads, kinds, nodes, histories, knobs, ..self.common.orders(time) })
     }
 }
 
@@ -267,6 +271,7 @@ impl Common {
             kinds: Vec::new(),
             workloads: Vec::new(),
             nodes: None,
+            knobs: Knobs::Tiny,
             rate: self.rate,
             reports: self.reports.clone(),
             scratch: self.scratch.clone(),

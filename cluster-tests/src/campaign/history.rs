@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::schedule::{Round, Schedule};
-use super::{members, mutants};
+use super::{Knobs, members, mutants};
 use crate::check;
 use crate::cluster::Cluster;
 use crate::history::{Dump, FaultRecord, Finding, Run, Verdict};
@@ -53,6 +53,8 @@ pub struct Plan {
     pub rate: f64,
     /// Kinds of faults to draw from.
     pub kinds: Vec<&'static Kind>,
+    /// What its flags were drawn from.
+    pub knobs: Knobs,
     /// Flags of every node.
     pub flags: Vec<String>,
     /// A planted bug, by its name.
@@ -122,8 +124,9 @@ fn replay(plan: &Plan) -> String {
     let names: Vec<&str> = plan.kinds.iter().map(|kind| kind.name).collect();
     let all = names.len() == nemesis::kinds().len();
     let faults = if all { String::new() } else { format!(" FAULTS={}", names.join(",")) };
+    let knobs = if plan.knobs == Knobs::Bench { " KNOBS=bench" } else { "" };
     format!(
-        "make jepsen SEED={} HISTORIES=1 NODES={} SECONDS={} WORKLOADS={}{faults}",
+        "make jepsen SEED={} HISTORIES=1 NODES={} SECONDS={} WORKLOADS={}{faults}{knobs}",
         plan.seed,
         plan.nodes,
         plan.time.as_secs(),

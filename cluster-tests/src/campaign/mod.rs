@@ -26,6 +26,16 @@ use crate::report::{self, Summary, Totals};
 /// Histories of one campaign: a bound for one that is told to last for ever.
 const HISTORIES_MAX: u64 = 100_000;
 
+/// What the nodes of a campaign are started with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Knobs {
+    /// Tiny limits, so that what is rare in production happens all the time.
+    #[default]
+    Tiny,
+    /// What the benchmark starts its nodes with: defaults, in one of its rows with a short log.
+    Bench,
+}
+
 /// What a campaign is to do.
 #[derive(Clone, Debug)]
 pub struct Orders {
@@ -43,6 +53,8 @@ pub struct Orders {
     pub workloads: Vec<String>,
     /// Nodes of a cluster; drawn from 1, 3 and 5 where nobody says.
     pub nodes: Option<u64>,
+    /// What nodes are started with.
+    pub knobs: Knobs,
     /// Calls per second, over all clients.
     pub rate: f64,
     /// Where reports go.

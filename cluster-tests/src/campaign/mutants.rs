@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::history::{self, Plan};
 use super::members::STALE;
-use super::{Orders, say, swarm};
+use super::{Knobs, Orders, say, swarm};
 use crate::history::{Finding, Run};
 use crate::lab::{Isolation, Place};
 use crate::nemesis;
@@ -146,6 +146,7 @@ fn plan(orders: &Orders, &(mutant, workloads, faults, _): &Prey, number: u64) ->
         clients: CLIENTS,
         rate: orders.rate,
         kinds: nemesis::kinds().into_iter().filter(named).collect(),
+        knobs: Knobs::Tiny,
         flags: swarm::knobs(&mut rng),
         mutant: Some(mutant.to_owned()),
     }

@@ -1,7 +1,8 @@
 //! What each history of a campaign is: nodes, workloads, faults and knobs, drawn from the campaign's seed.
 
-use super::Orders;
 use super::history::Plan;
+use super::{Knobs, Orders};
+use crate::launch::Launch;
 
 /// Workloads that one history has at a time.
 const WORKLOADS: usize = 4;
@@ -16,7 +17,7 @@ pub(super) fn plan(orders: &Orders, number: u64) -> Plan {
     // Another stream than the schedule's, which begins with the same seed.
     let mut rng = fastrand::Rng::with_seed(seed ^ 0x5eed);
     // These first: they are the same whatever workloads there are to choose from.
-    let (drawn, flags) = (rng.choice(NODES).unwrap_or(3), knobs(&mut rng));
+    let (drawn, flags) = (rng.choice(NODES).unwrap_or(3), flags(orders.knobs, &mut rng));
     let mut workloads = orders.workloads.clone();
     if workloads.len() > WORKLOADS {
         rng.shuffle(&mut workloads);
@@ -31,8 +32,18 @@ pub(super) fn plan(orders: &Orders, number: u64) -> Plan {
         clients: CLIENTS,
         rate: orders.rate,
         kinds: orders.kinds.clone(),
+        knobs: orders.knobs,
         flags,
         mutant: None,
+    }
+}
+
+fn flags(kind: Knobs, rng: &mut fastrand::Rng) -> Vec<String> {
+    match kind {
+        Knobs::Tiny => knobs(rng),
+        Knobs::Bench => {
+            rng.choice(Launch::benchmarks()).map(|launch| launch.flags).unwrap_or_default()
+        }
     }
 }
 
@@ -49,4 +60,24 @@ pub(super) fn knobs(rng: &mut fastrand::Rng) -> Vec<String> {
     flag("--script-routing", &["redirect", "redirect", "forward"]);
     flag("--script-time-ms", &["200"]);
     flags
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn knobs_are_tiny_or_those_of_the_benchmark() {
+        let mut rng = fastrand::Rng::with_seed(1);
+        let mut drawn = |knobs| -> Vec<Vec<String>> {
+            let mut all: Vec<_> = (0..50).map(|_| flags(knobs, &mut rng)).collect();
+            all.sort();
+            all.dedup();
+            all
+        };
+        let none: Vec<String> = Vec::new();
+        assert_eq!(drawn(Knobs::Bench), [none, vec!["--keep-entries".into(), "100".into()]]);
+        let tiny = drawn(Knobs::Tiny);
+        assert!(tiny.len() > 10 && tiny.iter().all(|flags| flags.len() == 10), "{tiny:?}");
+    }
 }

@@ -107,7 +107,10 @@ fn check(words: &[String]) -> io::Result<ExitCode> {
     if is(Verdict::Fell) {
         println!("a piece fell: `make bench-baseline`, so that the next rise is seen");
     }
-    if differences.iter().any(|difference| difference.verdict().fails()) {
+    if differences.is_empty() {
+        return Err(io::Error::other(format!("no piece has {} in its name", words.join(" or "))));
+    }
+    if !steady::passes(&differences) {
         println!(
             "bench-check: FAILED. Is it worth it? Then `make bench-baseline`, and say why in the commit"
         );

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::scratch::kill_now;
+use crate::supervise::{dies_with_us, kill_now};
 
 /// The process, running or not. Dropping it kills it.
 pub struct Child {
@@ -35,7 +35,8 @@ impl Child {
         }
         let failed = |e: std::io::Error| format!("{}: {e}", self.program.display());
         let log = File::options().create(true).append(true).open(&self.log).map_err(failed)?;
-        let child = Command::new(&self.program)
+        let mut command = under(dies_with_us(), &self.program);
+        let child = command
             .args(&self.args)
             .stdin(Stdio::null())
             .stdout(log.try_clone().map_err(failed)?)
@@ -76,6 +77,15 @@ impl Child {
         let log = std::fs::read(&self.log).unwrap_or_default();
         String::from_utf8_lossy(&log).lines().last().unwrap_or_default().to_owned()
     }
+}
+
+/// A program, started by another one that becomes it.
+fn under(words: Vec<String>, program: &Path) -> Command {
+    let mut words = words.into_iter();
+    let Some(first) = words.next() else { return Command::new(program) };
+    let mut command = Command::new(first);
+    command.args(words).arg(program);
+    command
 }
 
 impl Drop for Child {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use cluster_tests::cluster::Cluster;
 use cluster_tests::http::{Http, Reply};
+use cluster_tests::lab::Place;
 use cluster_tests::launch::Launch;
 use cluster_tests::wait::{holds, try_until};
 use tokio::runtime::Handle;
@@ -12,6 +13,7 @@ use tokio::runtime::Handle;
 use super::load::{Content, Load, in_parts};
 use super::{POLL, READY, System};
 use crate::clients::ours::{BANK, COUNT, SPIN, TRANSFER, VALUES, transaction};
+use crate::supervise::dies_with_us;
 
 /// How often ports are drawn again when somebody else took one.
 const ATTEMPTS: usize = 3;
@@ -73,11 +75,30 @@ impl Ours {
         holds(reply.status == 200, || format!("{method} {path}: {reply}"))?;
         Ok(reply)
     }
+
+    /// What a node tells at a URL.
+    ///
+    /// # Errors
+    /// When it is not answered with 200 in time.
+    pub fn get(&self, url: &str, limit: Duration) -> Result<String, String> {
+        let reply = self.control.block_on(self.cluster.http.get(url).timeout(limit).send());
+        let reply = reply.map_err(|failure| failure.reason)?;
+        holds(reply.status == 200, || format!("{url}: {reply}"))?;
+        Ok(reply.text())
+    }
+}
+
+/// On loopback, with defaults in everything.
+fn place(id: u64, dir: &Path) -> Place {
+    let place = Place::on_loopback(id, dir.join(format!("node-{id}")));
+    Place { prefix: dies_with_us(), ..place }
 }
 
 async fn launched(launch: &Launch, dir: &Path) -> Result<Cluster, String> {
     for attempt in 1..=ATTEMPTS {
-        let mut cluster = Cluster::launch(launch, dir.join(format!("try-{attempt}")));
+        let dir = dir.join(format!("try-{attempt}"));
+        let places = (1..=launch.nodes).map(|id| place(id, &dir)).collect();
+        let mut cluster = Cluster::launch_at(launch, dir, places);
         match cluster.try_ready(READY).await {
             Ok(()) => return Ok(cluster),
             Err(_) if cluster.lost_a_port() => {}

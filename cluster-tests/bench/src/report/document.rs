@@ -1,5 +1,6 @@
 //! The document: a template with what people wrote, and what was measured put into it.
 
+use super::costs;
 use super::plots::Plot;
 use crate::results::{Results, RowResult};
 use crate::stats::{Round, Summary, short};
@@ -14,6 +15,7 @@ pub fn document(results: &Results, plots: &[Plot]) -> String {
         ("table", table(&results.rows)),
         ("verdict", verdict(&results.rows)),
         ("notes", notes(&results.rows)),
+        ("costs", costs::table(&results.costs)),
         ("machine", machine(results)),
         ("versions", versions(results)),
         ("how", how(results)),

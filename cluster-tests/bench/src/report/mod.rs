@@ -1,5 +1,6 @@
 //! What a run found, for readers: a document with a table, and plots.
 
+mod costs;
 mod document;
 mod plots;
 

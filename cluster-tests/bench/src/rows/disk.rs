@@ -21,7 +21,7 @@ const ALL_MAX: Duration = Duration::from_secs(1800);
 /// One round on new databases: a million writes are enough for a mean.
 pub(super) fn disk_bytes(lab: &mut Lab) -> Result<Measured, String> {
     lab.clear();
-    let writes = lab.settings.scaled(1_000_000, 40_000);
+    let writes = lab.settings.scaled(1_000_000, 20_000);
     let rounds = lab.rounds(
         1,
         |lab| {

@@ -203,19 +203,30 @@ pub const ROWS: &[Row] = &[
     ),
 ];
 
-/// The rows with these names, in the table's order; all of them for none.
+/// What is chosen like a row and is none: it has no peer and no ratio. See [`crate::costs`].
+pub const COSTS: &str = "costs";
+
+/// What was chosen.
+pub struct Chosen {
+    /// Rows, in the table's order.
+    pub rows: Vec<&'static Row>,
+    /// Whether it is looked what a command costs.
+    pub costs: bool,
+}
+
+/// What has these names; everything for none.
 ///
 /// # Errors
-/// When there is no row of a name.
-pub fn chosen(names: &[String]) -> Result<Vec<&'static Row>, String> {
-    for name in names {
-        if !ROWS.iter().any(|row| row.name == name) {
-            let known: Vec<_> = ROWS.iter().map(|row| row.name).collect();
-            return Err(format!("no row `{name}`; there are: {}", known.join(", ")));
-        }
+/// When there is nothing of a name.
+pub fn chosen(names: &[String]) -> Result<Chosen, String> {
+    let known = || ROWS.iter().map(|row| row.name).chain([COSTS]);
+    if let Some(name) = names.iter().find(|name| known().all(|known| known != *name)) {
+        let known: Vec<_> = known().collect();
+        return Err(format!("no row `{name}`; there are: {}", known.join(", ")));
     }
-    let wanted = |row: &&Row| names.is_empty() || names.iter().any(|name| name == row.name);
-    Ok(ROWS.iter().filter(wanted).collect())
+    let wanted = |wanted: &str| names.is_empty() || names.iter().any(|name| name == wanted);
+    let rows = ROWS.iter().filter(|row| wanted(row.name)).collect();
+    Ok(Chosen { rows, costs: wanted(COSTS) })
 }
 
 #[cfg(test)]
@@ -263,9 +274,13 @@ mod tests {
     #[test]
     fn rows_are_chosen_by_name_in_the_order_of_the_table() {
         let names = ["restart".to_owned(), "put-grpc".to_owned()];
-        let chosen_names: Vec<_> = chosen(&names).unwrap().iter().map(|row| row.name).collect();
-        assert_eq!(chosen_names, ["put-grpc", "restart"]);
-        assert_eq!(chosen(&[]).unwrap().len(), ROWS.len());
+        let some = chosen(&names).unwrap();
+        let chosen_names: Vec<_> = some.rows.iter().map(|row| row.name).collect();
+        assert_eq!((chosen_names, some.costs), (vec!["put-grpc", "restart"], false));
+        let all = chosen(&[]).unwrap();
+        assert_eq!((all.rows.len(), all.costs), (ROWS.len(), true));
+        let costs = chosen(&[COSTS.to_owned()]).unwrap();
+        assert_eq!((costs.rows.len(), costs.costs), (0, true));
         let refused = chosen(&["put".to_owned()]).err().unwrap();
         assert!(refused.contains("put-gateway"), "{refused}");
     }

@@ -15,7 +15,7 @@ use crate::clients::{Draw, Work};
 use crate::drive::show;
 use crate::lab::{KEYS, Lab};
 use crate::peers::System;
-use crate::scratch::kill_now;
+use crate::supervise::kill_now;
 
 /// Writers, spread over the nodes.
 const WRITERS: usize = 16;

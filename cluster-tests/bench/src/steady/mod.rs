@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::pieces::{PIECES, Piece, Running, measured};
 pub use callgrind::{Counted, count};
-pub use table::{Difference, Table, Verdict, compare};
+pub use table::{Difference, Table, Verdict, compare, passes};
 
 /// Where the table is.
 #[must_use]

@@ -131,6 +131,12 @@ impl fmt::Display for Difference {
     }
 }
 
+/// Whether no piece costs more, and both tables have the same pieces, of which there are some.
+#[must_use]
+pub fn passes(differences: &[Difference]) -> bool {
+    !differences.is_empty() && !differences.iter().any(|difference| difference.verdict().fails())
+}
+
 /// Each piece of either table.
 #[must_use]
 pub fn compare(before: &Table, now: &Table) -> Vec<Difference> {
@@ -185,6 +191,25 @@ mod tests {
         let expected = [("new", Verdict::New), ("a", Verdict::Same), ("old", Verdict::Gone)];
         assert_eq!(found, expected.map(|(name, verdict)| (name.to_owned(), verdict)));
         assert!(Verdict::New.fails() && Verdict::Gone.fails());
+    }
+
+    #[test]
+    fn one_piece_is_enough_to_fail_all() {
+        let before = table(&[("edge_put", 25_000), ("execute_put", 12_000), ("log_append", 2900)]);
+        let planted = |name: &str, figure: u64| {
+            let mut now = before.clone();
+            now.rows.retain(|(row, _)| row != name);
+            now.rows.push((name.to_owned(), figure));
+            passes(&compare(&before, &now))
+        };
+        assert!(planted("execute_put", 12_000), "nothing has changed");
+        assert!(planted("execute_put", 13_200), "a tenth more is allowed");
+        assert!(!planted("execute_put", 13_201));
+        assert!(planted("execute_put", 6000), "a fall is good news");
+        assert!(!planted("execute_get", 1), "a piece that the table does not have");
+        let without = table(&[("edge_put", 25_000), ("execute_put", 12_000)]);
+        assert!(!passes(&compare(&before, &without)), "a piece that was not counted");
+        assert!(!passes(&compare(&Table::default(), &Table::default())), "nothing was counted");
     }
 
     #[test]
