@@ -24,6 +24,8 @@ const ROW: u8 = 3;
 const EXPIRY_PREFIX_BYTES: usize = 9;
 /// Bytes before a row's name: kind, bucket, table.
 const ROW_PREFIX_BYTES: usize = 10;
+/// Bytes of a meta row's key: kind, bucket.
+const META_KEY_BYTES: usize = 9;
 
 /// A bucket's tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -158,7 +160,10 @@ impl Row {
     /// Its place in the key space.
     #[must_use]
     pub fn encode(&self, bucket: BucketId) -> Vec<u8> {
-        let mut bytes = table_start(bucket, self.table);
+        let mut bytes = Vec::with_capacity(ROW_PREFIX_BYTES + self.name.len());
+        bytes.push(ROW);
+        bytes.extend_from_slice(&bucket.0.to_be_bytes());
+        bytes.push(self.table as u8);
         bytes.extend_from_slice(&self.name);
         bytes
     }
@@ -212,9 +217,16 @@ pub fn rows_end(bucket: BucketId) -> Vec<u8> {
 /// The key of a bucket's meta row.
 #[must_use]
 pub fn meta_key(bucket: BucketId) -> Vec<u8> {
-    let mut bytes = vec![BUCKET];
+    let mut bytes = Vec::with_capacity(META_KEY_BYTES);
+    bytes.push(BUCKET);
     bytes.extend_from_slice(&bucket.0.to_be_bytes());
     bytes
+}
+
+/// Whether a key is one of a bucket's meta row.
+#[must_use]
+pub fn is_meta(key: &[u8]) -> bool {
+    key.first() == Some(&BUCKET)
 }
 
 /// The range of all meta rows, end exclusive.

@@ -473,9 +473,9 @@ impl Transaction {
     }
 
     /// A script of the bucket.
-    pub fn script(&mut self, name: &ScriptName) -> Result<Option<Script>> {
+    pub fn script(&mut self, name: &ScriptName) -> Result<Option<Arc<Script>>> {
         let row = self.row(&Row::script(name))?;
-        row.map(|bytes| encoding::decode("script", &bytes)).transpose()
+        row.map(|bytes| self.overlay.scripts.decode("script", bytes)).transpose()
     }
 
     /// All scripts of the bucket.
@@ -503,10 +503,10 @@ impl Transaction {
             return Ok(Arc::clone(policy));
         }
         let policy = match self.row(&Row::policy())? {
-            Some(bytes) => encoding::decode("policy", &bytes)?,
-            None => Policy::default(),
+            Some(bytes) => self.overlay.policies.decode("policy", bytes)?,
+            None => Arc::default(),
         };
-        Ok(Arc::clone(self.policy.insert(Arc::new(policy))))
+        Ok(Arc::clone(self.policy.insert(policy)))
     }
 
     /// Replaces the bucket's policy.
