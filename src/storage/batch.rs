@@ -13,6 +13,9 @@ use crate::error::Result;
 use crate::kv::store::{self, Get, Store};
 use crate::kv::{BucketId, BucketMeta, keyspace};
 
+/// What RocksDB writes beside a row's bytes: its kind, and two lengths.
+const ROW_OVERHEAD: usize = 12;
+
 /// Changes that are made all or not at all by [`Batch::commit`]. Dropping it undoes them.
 pub struct Batch {
     db: Arc<Db>,
@@ -37,7 +40,7 @@ impl Batch {
         for (bucket, meta) in self.metas {
             self.pending.insert(keyspace::meta_key(bucket), Some(encoding::encode(&meta)?.into()));
         }
-        let mut batch = WriteBatch::default();
+        let mut batch = WriteBatch::with_capacity_bytes(write_bytes(&self.pending));
         for (start, end) in &self.deleted_ranges {
             batch.delete_range(start, end);
         }
@@ -81,6 +84,14 @@ impl Batch {
         }
         self.pending.insert(key, value);
     }
+}
+
+/// What changes take in a batch of RocksDB, more or less: it grows by copying.
+fn write_bytes(pending: &BTreeMap<Vec<u8>, Option<Bytes>>) -> usize {
+    let row = |(key, value): (&Vec<u8>, &Option<Bytes>)| {
+        ROW_OVERHEAD + key.len() + value.as_ref().map_or(0, Bytes::len)
+    };
+    ROW_OVERHEAD + pending.iter().map(row).sum::<usize>()
 }
 
 impl Get for Batch {

@@ -147,11 +147,7 @@ impl Recent {
 
     /// The part of a hash. A table looks at the lowest and the highest bits of it, which must differ within a part.
     fn shard(&self, hash: u64) -> MutexGuard<'_, Shard> {
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::indexing_slicing,
-            reason = "a remainder"
-        )]
+        #[expect(clippy::indexing_slicing, reason = "a remainder")]
         lock(&self.shards[(hash >> 32) as usize % SHARDS])
     }
 }
