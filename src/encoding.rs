@@ -11,7 +11,7 @@
 use std::cell::Cell;
 
 use bincode::config::{Configuration, Limit, LittleEndian, Varint, standard};
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::error::{Error, Result};
 
@@ -54,9 +54,14 @@ pub fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>> {
 
 /// Decodes exactly one value; `what` names it in the error.
 pub fn decode<T: DeserializeOwned>(what: &'static str, bytes: &[u8]) -> Result<T> {
+    decode_borrowed(what, bytes)
+}
+
+/// The same for a value whose texts and bytes are pieces of those that it is decoded from.
+pub fn decode_borrowed<'b, T: Deserialize<'b>>(what: &'static str, bytes: &'b [u8]) -> Result<T> {
     let body = verify(what, bytes)?;
-    let (value, read) =
-        bincode::serde::decode_from_slice(body, CONFIG).map_err(|e| Error::corrupt(what, e))?;
+    let (value, read) = bincode::serde::borrow_decode_from_slice(body, CONFIG)
+        .map_err(|e| Error::corrupt(what, e))?;
     if read != body.len() {
         return Err(Error::corrupt(what, format!("{} bytes after the value", body.len() - read)));
     }

@@ -314,7 +314,7 @@ pub fn find_script(
     call: &ScriptCall,
     credential: &Credential,
     txn: &mut Transaction,
-) -> Result<(Grant, crate::kv::Script)> {
+) -> Result<(Grant, Arc<crate::kv::Script>)> {
     let grant = grant(txn, credential)?;
     grant.check_execute(&call.name)?;
     let script = txn.script(&call.name)?;

@@ -202,8 +202,7 @@ pub(super) async fn source(
         let script = txn.script(name)?;
         script.ok_or_else(|| Error::not_found(Missing::Script, name.as_str()))
     };
-    let script = |script: Script| Ok(text(script.source));
-    owned(edge, call, bucket, |txn| script(find(txn)?)).await
+    owned(edge, call, bucket, |txn| Ok(text(find(txn)?.source.clone()))).await
 }
 
 /// `GET /BUCKET/scripts/`: names, versions and sizes, for the bucket's owner.

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::command::{BucketId, CommandId};
 use super::name::{BucketName, Key, ScriptName};
+use crate::encoding;
 use crate::error::{Error, Result};
 
 /// The key of the applied state.
@@ -24,6 +25,8 @@ const ROW: u8 = 3;
 const EXPIRY_PREFIX_BYTES: usize = 9;
 /// Bytes before a row's name: kind, bucket, table.
 const ROW_PREFIX_BYTES: usize = 10;
+/// Bytes of a meta row's key: kind, bucket.
+const META_KEY_BYTES: usize = 9;
 
 /// A bucket's tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -158,7 +161,10 @@ impl Row {
     /// Its place in the key space.
     #[must_use]
     pub fn encode(&self, bucket: BucketId) -> Vec<u8> {
-        let mut bytes = table_start(bucket, self.table);
+        let mut bytes = Vec::with_capacity(ROW_PREFIX_BYTES + self.name.len());
+        bytes.push(ROW);
+        bytes.extend_from_slice(&bucket.0.to_be_bytes());
+        bytes.push(self.table as u8);
         bytes.extend_from_slice(&self.name);
         bytes
     }
@@ -212,9 +218,16 @@ pub fn rows_end(bucket: BucketId) -> Vec<u8> {
 /// The key of a bucket's meta row.
 #[must_use]
 pub fn meta_key(bucket: BucketId) -> Vec<u8> {
-    let mut bytes = vec![BUCKET];
+    let mut bytes = Vec::with_capacity(META_KEY_BYTES);
+    bytes.push(BUCKET);
     bytes.extend_from_slice(&bucket.0.to_be_bytes());
     bytes
+}
+
+/// Whether a key is one of a bucket's meta row.
+#[must_use]
+pub fn is_meta(key: &[u8]) -> bool {
+    key.first() == Some(&BUCKET)
 }
 
 /// The range of all meta rows, end exclusive.
@@ -355,6 +368,36 @@ pub struct Record {
     pub value: Bytes,
 }
 
+/// A record as its row has it.
+#[derive(Deserialize)]
+struct Stored<'r> {
+    version: u64,
+    expires_at: Option<u64>,
+    #[serde(borrow)]
+    content_type: Option<&'r str>,
+    value: &'r [u8],
+}
+
+impl<'r> Stored<'r> {
+    fn decode(row: &'r [u8]) -> Result<Self> {
+        encoding::decode_borrowed("record", row)
+    }
+}
+
+impl Record {
+    /// What a key's row says. The value is a piece of the row: it is not copied.
+    pub fn decode(row: &Bytes) -> Result<Self> {
+        let Stored { version, expires_at, content_type, value } = Stored::decode(row)?;
+        let content_type = content_type.map(str::to_owned);
+        Ok(Record { version, expires_at, content_type, value: row.slice_ref(value) })
+    }
+
+    /// When a key dies by its row.
+    pub fn expires_at(row: &[u8]) -> Result<Option<u64>> {
+        Ok(Stored::decode(row)?.expires_at)
+    }
+}
+
 /// What is stored for a script.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Script {
@@ -402,6 +445,22 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn records_are_read_in_place(
+            version: u64, expires_at: Option<u64>, content_type: Option<String>, value: Vec<u8>, bit: usize,
+        ) {
+            let record = Record { version, expires_at, content_type, value: value.into() };
+            let mut row = encoding::encode(&record).unwrap();
+            let read = Record::decode(&row.clone().into()).unwrap();
+            prop_assert_eq!(&read, &encoding::decode::<Record>("record", &row).unwrap());
+            prop_assert_eq!(read, record);
+            prop_assert_eq!(Record::expires_at(&row).unwrap(), expires_at);
+            let bit = bit % (row.len() * 8);
+            row[bit / 8] ^= 1 << (bit % 8);
+            prop_assert!(Record::expires_at(&row).is_err());
+            prop_assert!(Record::decode(&row.into()).is_err());
+        }
+
         #[test]
         fn rows_round_trip((bucket, row) in any_row()) {
             let decoded = Row::decode(&row.encode(bucket).into()).unwrap();

@@ -44,4 +44,11 @@ impl Store for Memory {
     fn delete_range(&mut self, start: Vec<u8>, end: Vec<u8>) {
         self.0.retain(|key, _| *key < start || *key >= end);
     }
+
+    fn replace(&mut self, key: Vec<u8>, value: Option<Bytes>) -> Result<Option<Bytes>> {
+        Ok(match value {
+            Some(value) => self.0.insert(key, value),
+            None => self.0.remove(&key),
+        })
+    }
 }

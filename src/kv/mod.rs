@@ -17,6 +17,7 @@
 pub mod apply;
 pub mod batch;
 pub mod command;
+mod decoded;
 pub mod json;
 pub mod keyspace;
 pub mod limits;

@@ -1,11 +1,17 @@
 //! What a bucket's leader is ahead of the state: the writes of commands that are proposed, merged.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::mem;
 
 use bytes::Bytes;
 
 use super::command::{CommandId, Write};
-use super::keyspace::{BucketMeta, Counts, Row};
+use super::decoded::Decoded;
+use super::keyspace::{BucketMeta, Counts, Row, Script};
+use super::policy::Policy;
+
+/// Scripts that an overlay keeps decoded.
+const SCRIPTS_DECODED_MAX: usize = 4;
 
 /// The writes of a bucket's commands that are proposed and not yet known to be applied, merged.
 #[derive(Debug, Default)]
@@ -20,6 +26,9 @@ pub struct Overlay {
     revision: u64,
     now: u64,
     counts: Counts,
+    /// What its commands' transactions need not decode again.
+    pub(super) policies: Decoded<Policy, 1>,
+    pub(super) scripts: Decoded<Script, SCRIPTS_DECODED_MAX>,
 }
 
 /// What an overlay keeps of a proposed command.
@@ -42,7 +51,7 @@ impl Overlay {
                     self.pop_oldest();
                 }
             } else {
-                *self = Overlay::default();
+                self.clear();
             }
         }
         self.base = meta.head;
@@ -51,6 +60,11 @@ impl Overlay {
         }
         let ahead = self.commands.iter().map(|command| command.delta);
         self.counts = ahead.fold(meta.counts, Counts::plus);
+    }
+
+    fn clear(&mut self) {
+        let (policies, scripts) = (mem::take(&mut self.policies), mem::take(&mut self.scripts));
+        *self = Overlay { policies, scripts, ..Overlay::default() };
     }
 
     fn pop_oldest(&mut self) {

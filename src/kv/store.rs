@@ -36,6 +36,27 @@ pub trait Store: Get {
     fn delete(&mut self, key: Vec<u8>);
     /// Removes the keys with `start <= key < end`, which nobody reads again.
     fn delete_range(&mut self, start: Vec<u8>, end: Vec<u8>);
+
+    /// Sets a row of a bucket, or removes it where there is no value; what it held.
+    fn replace(&mut self, key: Vec<u8>, value: Option<Bytes>) -> Result<Option<Bytes>> {
+        let old = self.get(&key)?;
+        match value {
+            Some(value) => self.put(key, value),
+            None => self.delete(key),
+        }
+        Ok(old)
+    }
+
+    /// A bucket's meta row. Each command reads and sets its bucket's: a store may keep it decoded meanwhile.
+    fn meta(&self, bucket: BucketId) -> Result<Option<BucketMeta>> {
+        meta(self, bucket)
+    }
+
+    /// Sets a bucket's meta row.
+    fn put_meta(&mut self, bucket: BucketId, meta: BucketMeta) -> Result<()> {
+        self.put(keyspace::meta_key(bucket), encoding::encode(&meta)?.into());
+        Ok(())
+    }
 }
 
 /// A bucket's meta row.

@@ -313,7 +313,7 @@ impl Transaction {
         {
             trace.push(key.bytes().clone());
         }
-        let record = self.row(&Row::key(key))?.map(|bytes| decode_record(&bytes)).transpose()?;
+        let record = self.row(&Row::key(key))?.map(|bytes| Record::decode(&bytes)).transpose()?;
         Ok(record.filter(|record| self.is_alive(record.expires_at)))
     }
 
@@ -331,7 +331,7 @@ impl Transaction {
         let row = Row::key(key);
         let old = self.current(&row)?;
         let old_expires_at = match &old {
-            Some(old) => decode_record(old)?.expires_at,
+            Some(old) => Record::expires_at(old)?,
             None => None,
         };
         self.move_expiry(&row, old_expires_at, expires_at)?;
@@ -373,7 +373,7 @@ impl Transaction {
     pub fn delete(&mut self, key: &Key) -> Result<bool> {
         let row = Row::key(key);
         let Some(old) = self.row(&row)? else { return Ok(false) };
-        let expires_at = decode_record(&old)?.expires_at;
+        let expires_at = Record::expires_at(&old)?;
         let alive = self.is_alive(expires_at);
         self.move_expiry(&row, expires_at, None)?;
         self.replace_row(row, Some(&old), None)?;
@@ -412,7 +412,7 @@ impl Transaction {
                 break;
             }
             let Some(value) = value else { continue };
-            let record = decode_record(&value)?;
+            let record = Record::decode(&value)?;
             match record.expires_at {
                 Some(at) if at <= now => lapsed |= at > settled,
                 _ => found.push((name, record)),
@@ -442,7 +442,7 @@ impl Transaction {
         pairs.map(move |pair| {
             let (name, row) = pair?;
             let expires_at = match &row {
-                Some(row) if !all_live => decode_record(row)?.expires_at,
+                Some(row) if !all_live => Record::expires_at(row)?,
                 _ => None,
             };
             let lives = expires_at.is_none_or(|at| at > self.now);
@@ -452,7 +452,7 @@ impl Transaction {
 
     /// What a key's row says, as [`Transaction::steps`] hands it out.
     pub fn record(&self, row: &[u8]) -> Result<Record> {
-        decode_record(row)
+        encoding::decode("record", row)
     }
 
     /// The rows of a table in order: own writes before the overlay before the view. A removed row
@@ -473,9 +473,9 @@ impl Transaction {
     }
 
     /// A script of the bucket.
-    pub fn script(&mut self, name: &ScriptName) -> Result<Option<Script>> {
+    pub fn script(&mut self, name: &ScriptName) -> Result<Option<Arc<Script>>> {
         let row = self.row(&Row::script(name))?;
-        row.map(|bytes| encoding::decode("script", &bytes)).transpose()
+        row.map(|bytes| self.overlay.scripts.decode("script", bytes)).transpose()
     }
 
     /// All scripts of the bucket.
@@ -503,10 +503,10 @@ impl Transaction {
             return Ok(Arc::clone(policy));
         }
         let policy = match self.row(&Row::policy())? {
-            Some(bytes) => encoding::decode("policy", &bytes)?,
-            None => Policy::default(),
+            Some(bytes) => self.overlay.policies.decode("policy", bytes)?,
+            None => Arc::default(),
         };
-        Ok(Arc::clone(self.policy.insert(Arc::new(policy))))
+        Ok(Arc::clone(self.policy.insert(policy)))
     }
 
     /// Replaces the bucket's policy.
@@ -529,15 +529,11 @@ impl Transaction {
 fn dies_at(row: &Row, value: Option<&[u8]>) -> Result<Option<u64>> {
     let Some(value) = value else { return Ok(None) };
     match row.table {
-        Table::Key => Ok(decode_record(value)?.expires_at),
+        Table::Key => Record::expires_at(value),
         Table::Token => token::expires_at(value).map(Some),
         Table::Recorded => recorded::expires_at(value).map(Some),
         _ => Err(Error::corrupt("expiry row", "of a table whose rows do not die")),
     }
-}
-
-fn decode_record(bytes: &[u8]) -> Result<Record> {
-    encoding::decode("record", bytes)
 }
 
 /// Reads one bucket of a view without a transaction: for answers that propose nothing.

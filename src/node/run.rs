@@ -3,6 +3,7 @@
 //! Whether a script is read-only is part of its upload, and judged in the view that the call runs on. A node
 //! that only believes so, by its own state, takes such a view first; where it was wrong, the leader is asked.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -96,6 +97,7 @@ impl Node {
         txn.trace_reads();
         let sha256 = Sha256::digest(source.as_bytes()).into();
         let script = Script { version: revision, sha256, source, mode: ScriptMode::default() };
+        let script = Arc::new(script);
         let begun = Instant::now();
         let report = self.readers().run(self.view_call(call, script, grant), txn, false).await?;
         let took = begun.elapsed();
@@ -104,7 +106,7 @@ impl Node {
         Ok(DryRun { revision, result, reads, writes, log, cost, took })
     }
 
-    fn view_call(&self, call: ScriptCall, script: Script, grant: Grant) -> script::Call {
+    fn view_call(&self, call: ScriptCall, script: Arc<Script>, grant: Grant) -> script::Call {
         let ScriptCall { name, vars, request } = call;
         let grant = if script.mode.as_owner { Grant::owner() } else { grant };
         script::Call { name, script, vars, request, grant, seed: self.seed() }

@@ -128,6 +128,9 @@ impl Host {
         position: usize,
         value: &Value,
     ) -> mlua::Result<Bytes> {
+        if let Value::String(text) = value {
+            return Ok(value::bytes(text));
+        }
         match value::text(lua, value)? {
             Some(text) => Ok(value::bytes(&text)),
             None => Err(bad_argument(lua, function, position, "string", value)),

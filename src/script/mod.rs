@@ -78,7 +78,7 @@ pub struct Call {
     /// Its name, for error messages.
     pub name: ScriptName,
     /// Source and digest, read in the same transaction.
-    pub script: Script,
+    pub script: Arc<Script>,
     /// `kvdb.var`: query, then form, then `remote_addr`.
     pub vars: Arc<BTreeMap<String, String>>,
     /// `kvdb.req`.

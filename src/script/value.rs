@@ -93,6 +93,11 @@ pub(super) fn print(lua: &Lua, value: &Value, out: &mut Vec<u8>) -> mlua::Result
         Value::Nil => out.extend_from_slice(b"nil"),
         Value::Boolean(true) => out.extend_from_slice(b"true"),
         Value::Boolean(false) => out.extend_from_slice(b"false"),
+        Value::String(text) => out.extend_from_slice(&text.as_bytes()),
+        // Its digits, as Lua would print them.
+        Value::Integer(int) if int.unsigned_abs() <= EXACT_MAX => {
+            out.extend_from_slice(int.to_string().as_bytes());
+        }
         value if *value == Value::NULL => out.extend_from_slice(b"null"),
         value => match text(lua, value)? {
             Some(text) => out.extend_from_slice(&text.as_bytes()),

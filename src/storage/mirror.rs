@@ -98,6 +98,33 @@ fn core_scripts() {
     }
 }
 
+/// Within a batch a meta row is kept decoded: whoever asks for its bytes, or sets them, does not notice.
+#[test]
+fn a_changed_meta_row_is_its_bytes_too() {
+    let disk = Disk::new();
+    let (bucket, mut batch) = (BucketId(7), disk.state().batch());
+    let meta = |revision| BucketMeta { name: "demo".to_owned(), revision, ..Default::default() };
+    let bytes = |revision| Bytes::from(crate::encoding::encode(&meta(revision)).unwrap());
+    let key = keyspace::meta_key(bucket);
+    for revision in [1, 2] {
+        batch.put_meta(bucket, meta(revision)).unwrap();
+        assert_eq!(Store::meta(&batch, bucket).unwrap(), Some(meta(revision)));
+        assert_eq!(batch.get(&key).unwrap(), Some(bytes(revision)));
+    }
+    batch.put(key.clone(), bytes(3));
+    assert_eq!(Store::meta(&batch, bucket).unwrap(), Some(meta(3)));
+    batch.put_meta(bucket, meta(4)).unwrap();
+    batch.delete(key.clone());
+    assert_eq!(Store::meta(&batch, bucket).unwrap(), None);
+    batch.put_meta(bucket, meta(5)).unwrap();
+    let (start, end) = keyspace::meta_range();
+    batch.delete_range(start, end);
+    assert_eq!(batch.get(&key).unwrap(), None);
+    batch.put_meta(bucket, meta(6)).unwrap();
+    batch.commit().unwrap();
+    assert_eq!(disk.state().view().get(&key).unwrap(), Some(bytes(6)));
+}
+
 /// Whether an entry's header is what a leader would write.
 #[derive(Clone, Copy, Debug)]
 enum Header {

@@ -16,11 +16,12 @@
 //! One database has one writer at a time (`raft`'s state machine), which [`Recent::begin`] asserts.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 /// Parts with a lock each, so that readers, executors and the writer seldom meet.
 const SHARDS: usize = 16;
@@ -32,24 +33,47 @@ const ROW_BYTES_MAX: usize = 4 << 10;
 const ROW_OVERHEAD: usize = 128;
 
 /// A row, absent ones too, and the commit since which it has been this one.
-#[derive(Clone)]
 struct Entry {
+    key: Box<[u8]>,
     since: u64,
     value: Option<Bytes>,
 }
 
+/// Rows by the hash of their keys. Of two keys with the same hash one is kept: nothing is lost but time.
+type Rows = HashMap<u64, Entry, BuildHasherDefault<Straight>>;
+
+/// Takes a hash for what it is.
+#[derive(Default)]
+struct Straight(u64);
+
+impl Hasher for Straight {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = xxh3_64(bytes);
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+}
+
 /// Rows in two generations: when the young one is full, the old one is dropped and the young one is old. A
-/// row that is asked for again is young again.
+/// row that is asked for again is young again. No hash is in both.
 #[derive(Default)]
 struct Shard {
-    young: HashMap<Box<[u8]>, Entry>,
-    old: HashMap<Box<[u8]>, Entry>,
+    young: Rows,
+    old: Rows,
     young_bytes: usize,
 }
 
 /// Rows of one database.
 pub(super) struct Recent {
     shards: [Mutex<Shard>; SHARDS],
+    /// Nobody who chooses keys knows their hashes.
+    seed: u64,
     begun: AtomicU64,
     done: AtomicU64,
 }
@@ -58,6 +82,7 @@ impl Default for Recent {
     fn default() -> Self {
         Recent {
             shards: std::array::from_fn(|_| Mutex::default()),
+            seed: RandomState::new().hash_one(0),
             begun: AtomicU64::new(0),
             done: AtomicU64::new(0),
         }
@@ -72,7 +97,8 @@ impl Recent {
 
     /// A row, or that there is none, for a view that stands on so many commits.
     pub(super) fn get(&self, key: &[u8], at: u64) -> Option<Option<Bytes>> {
-        self.shard(key).get(key).filter(|entry| entry.since <= at).map(|entry| entry.value)
+        let hash = self.hash(key);
+        self.shard(hash).get(hash, key, at)
     }
 
     /// Keeps what a view, which stands on so many commits, read from RocksDB.
@@ -80,23 +106,25 @@ impl Recent {
         if !is_kept(key, value) {
             return;
         }
-        let mut shard = self.shard(key);
+        let hash = self.hash(key);
+        let mut shard = self.shard(hash);
         if self.begun.load(Ordering::Acquire) == at {
-            shard.put(key, Entry { since: at, value: value.cloned() });
+            shard.put(hash, Entry { key: key.into(), since: at, value: value.cloned() });
         }
     }
 
     /// Begins a commit: what it writes replaces what is kept. The caller then writes it to RocksDB, and says so
     /// by [`Recent::end`].
-    pub(super) fn begin<'r>(&self, rows: impl Iterator<Item = (&'r [u8], Option<&'r Bytes>)>) {
+    pub(super) fn begin(&self, rows: impl IntoIterator<Item = (Vec<u8>, Option<Bytes>)>) {
         let commit = self.begun.fetch_add(1, Ordering::AcqRel) + 1;
         assert_eq!(commit, self.done() + 1, "a database has one writer");
         for (key, value) in rows {
-            let mut shard = self.shard(key);
-            if is_kept(key, value) {
-                shard.put(key, Entry { since: commit, value: value.cloned() });
+            let hash = self.hash(&key);
+            let mut shard = self.shard(hash);
+            if is_kept(&key, value.as_ref()) {
+                shard.put(hash, Entry { key: key.into(), since: commit, value });
             } else {
-                shard.forget(key);
+                shard.forget(hash);
             }
         }
     }
@@ -113,35 +141,37 @@ impl Recent {
         }
     }
 
-    fn shard(&self, key: &[u8]) -> MutexGuard<'_, Shard> {
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::indexing_slicing,
-            reason = "a remainder"
-        )]
-        lock(&self.shards[xxh3_64(key) as usize % SHARDS])
+    fn hash(&self, key: &[u8]) -> u64 {
+        xxh3_64_with_seed(key, self.seed)
+    }
+
+    /// The part of a hash. A table looks at the lowest and the highest bits of it, which must differ within a part.
+    fn shard(&self, hash: u64) -> MutexGuard<'_, Shard> {
+        #[expect(clippy::indexing_slicing, reason = "a remainder")]
+        lock(&self.shards[(hash >> 32) as usize % SHARDS])
     }
 }
 
 impl Shard {
-    fn get(&mut self, key: &[u8]) -> Option<Entry> {
-        if let Some(entry) = self.young.get(key) {
-            return Some(entry.clone());
+    fn get(&mut self, hash: u64, key: &[u8], at: u64) -> Option<Option<Bytes>> {
+        if let Some(entry) = self.young.get(&hash) {
+            return entry.value_at(key, at);
         }
-        let entry = self.old.remove(key)?;
-        self.put(key, entry.clone());
-        Some(entry)
+        let entry = self.old.remove(&hash)?;
+        let value = entry.value_at(key, at);
+        self.put(hash, entry);
+        value
     }
 
-    fn put(&mut self, key: &[u8], entry: Entry) {
-        self.young_bytes += cost(key, entry.value.as_ref());
-        if let Some(there) = self.young.get_mut(key) {
+    fn put(&mut self, hash: u64, entry: Entry) {
+        self.young_bytes += entry.cost();
+        if let Some(there) = self.young.get_mut(&hash) {
             // In its place: taking rows out of a table and putting them in again wears it out.
-            self.young_bytes -= cost(key, there.value.as_ref());
+            self.young_bytes -= there.cost();
             *there = entry;
         } else {
-            self.old.remove(key);
-            self.young.insert(key.into(), entry);
+            self.old.remove(&hash);
+            self.young.insert(hash, entry);
         }
         if self.young_bytes > BYTES_MAX / SHARDS / 2 {
             self.old = std::mem::take(&mut self.young);
@@ -149,11 +179,23 @@ impl Shard {
         }
     }
 
-    fn forget(&mut self, key: &[u8]) {
-        self.old.remove(key);
-        if let Some((key, entry)) = self.young.remove_entry(key) {
-            self.young_bytes -= cost(&key, entry.value.as_ref());
+    /// Forgets the row of a hash, whichever it is.
+    fn forget(&mut self, hash: u64) {
+        self.old.remove(&hash);
+        if let Some(entry) = self.young.remove(&hash) {
+            self.young_bytes -= entry.cost();
         }
+    }
+}
+
+impl Entry {
+    /// Its value where it is of this key, for a view that stands on so many commits.
+    fn value_at(&self, key: &[u8], at: u64) -> Option<Option<Bytes>> {
+        (self.since <= at && *self.key == *key).then(|| self.value.clone())
+    }
+
+    fn cost(&self) -> usize {
+        cost(&self.key, self.value.as_ref())
     }
 }
 
@@ -182,14 +224,15 @@ mod tests {
 
     impl Shard {
         fn bytes(&self) -> usize {
-            let rows = self.young.iter().chain(&self.old);
-            rows.map(|(key, entry)| cost(key, entry.value.as_ref())).sum()
+            self.young.values().chain(self.old.values()).map(Entry::cost).sum()
         }
     }
 
     fn commit(recent: &Recent, rows: &[(&str, Option<&'static str>)]) {
-        let rows: Vec<_> = rows.iter().map(|(key, value)| (*key, value.map(Bytes::from))).collect();
-        recent.begin(rows.iter().map(|(key, value)| (key.as_bytes(), value.as_ref())));
+        let row = |(key, value): &(&str, Option<&'static str>)| {
+            (key.to_string().into_bytes(), value.map(Bytes::from))
+        };
+        recent.begin(rows.iter().map(row));
         recent.end();
     }
 
@@ -212,7 +255,7 @@ mod tests {
         let at = recent.done();
         recent.learn(b"a", None, at);
         assert_eq!(recent.get(b"a", at), Some(None));
-        recent.begin([(b"b".as_slice(), None)].into_iter());
+        recent.begin([(b"b".to_vec(), None)]);
         recent.learn(b"a", Some(&"late".into()), at);
         recent.end();
         assert_eq!(recent.get(b"a", recent.done()), Some(None));
@@ -222,7 +265,7 @@ mod tests {
     fn nothing_of_a_failed_commit_is_left() {
         let recent = Recent::default();
         commit(&recent, &[("a", Some("1"))]);
-        recent.begin([(b"a".as_slice(), Some(&"2".into()))].into_iter());
+        recent.begin([(b"a".to_vec(), Some("2".into()))]);
         recent.clear();
         recent.end();
         assert_eq!(recent.get(b"a", recent.done()), None);
@@ -246,11 +289,30 @@ mod tests {
     }
 
     #[test]
+    fn of_two_keys_with_one_hash_neither_is_taken_for_the_other() {
+        let (mut shard, hash) = (Shard::default(), 7);
+        let entry = |key: &[u8], value: &'static str| Entry {
+            key: key.into(),
+            since: 1,
+            value: Some(value.into()),
+        };
+        shard.put(hash, entry(b"a", "1"));
+        assert_eq!(shard.get(hash, b"b", 1), None);
+        shard.put(hash, entry(b"b", "2"));
+        assert_eq!(shard.get(hash, b"a", 1), None);
+        assert_eq!(shard.get(hash, b"b", 1), Some(Some("2".into())));
+        assert_eq!(shard.bytes(), shard.young_bytes);
+        // As a row that is too large to be kept does.
+        shard.forget(hash);
+        assert_eq!((shard.get(hash, b"b", 1), shard.young_bytes), (None, 0));
+    }
+
+    #[test]
     fn large_rows_are_forgotten_and_the_rest_is_bounded() {
         let recent = Recent::default();
         commit(&recent, &[("a", Some("1"))]);
         let large = Bytes::from(vec![0; ROW_BYTES_MAX]);
-        recent.begin([(b"a".as_slice(), Some(&large))].into_iter());
+        recent.begin([(b"a".to_vec(), Some(large))]);
         recent.end();
         assert_eq!(recent.get(b"a", recent.done()), None);
         let value = Bytes::from(vec![0; 1000]);

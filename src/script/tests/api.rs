@@ -13,6 +13,11 @@ fn print_and_say_join_their_arguments() {
         world().prints("kvdb.print(0.1 + 0.2, ' ', 100, ' ', 1e15, ' ', 1e-7)"),
         "0.30000000000000004 100 1000000000000000 1e-07"
     );
+    let source = "for e = 0, 53 do for _, n in {2^e, -2^e, 2^e - 1, 1 - 2^e, 10^(e % 16)} do
+        kvdb.print(n, '\\n', tostring(n) .. '\\n') end end";
+    let printed = world().prints(source);
+    let lines: Vec<&str> = printed.lines().collect();
+    assert!(lines.len() == 540 && lines.chunks(2).all(|pair| pair[0] == pair[1]), "{printed}");
     let message = world().fails("kvdb.print('a', {})");
     assert!(message.contains("#2 to `kvdb.print`"), "{message}");
     assert_eq!(world().prints("pcall(kvdb.print, 'a', {}) kvdb.print('b')"), "b");

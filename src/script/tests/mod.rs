@@ -138,7 +138,7 @@ impl World {
     fn call(&self, source: &str) -> Call {
         Call {
             name: ScriptName::parse("test").unwrap(),
-            script: script(source),
+            script: Arc::new(script(source)),
             vars: Arc::new(self.vars.clone()),
             request: Arc::new(self.request.clone()),
             grant: self.grant.clone(),
