@@ -234,11 +234,14 @@ table! {
         /// How far a leader's clock may be from the median of the voters', in milliseconds, before it stamps
         /// nothing and hands leadership over. Default: 5000.
         clock_skew_max_ms: u64 = 5000, "KVDB_CLOCK_SKEW_MAX_MS", "MS";
-        /// Applied entries after which a snapshot is taken. Default: 200000.
+        /// Applied entries after which a snapshot is taken; the nodes take theirs at different ones. Default: 200000.
         snapshot_entries: u64 = 200_000, "KVDB_SNAPSHOT_ENTRIES", "N";
         /// Entries kept in the log behind a snapshot, for followers that were away and for watches that
         /// resume. Default: 200000.
         keep_entries: u64 = 200_000, "KVDB_KEEP_ENTRIES", "N";
+        /// Bytes that the log may take. Beyond them, a snapshot is taken and the log is purged to half of them, even where
+        /// `keep-entries` would keep more; 0: any number. Default: 1073741824 (1 GiB).
+        log_bytes_max: u64 = 1 << 30, "KVDB_LOG_BYTES_MAX", "N";
         /// Bytes of changes that the state keeps in memory before it writes a file; some such tables
         /// exist at a time. Default: 33554432 (32 MiB).
         write_buffer_bytes: usize = 32 << 20, "KVDB_WRITE_BUFFER_BYTES", "N";
@@ -273,6 +276,8 @@ const WRITE_BUFFER_MIN: u64 = 64 << 10;
 const STATE_MEMORY_MIN: u64 = 8 << 20;
 /// Slowest pace of a snapshot: a receiver takes a sender for gone that rests for long.
 const SNAPSHOT_PACE_MIN: u64 = 1 << 20;
+/// Least bound on the log: it is deleted by whole files, and a follower that lacks more needs a snapshot.
+const LOG_BYTES_MIN: u64 = 1 << 20;
 /// Least memory in which a script can start, in bytes.
 const SCRIPT_MEMORY_MIN: usize = 1 << 20;
 
@@ -444,6 +449,9 @@ impl Config {
         check("--election-ms", self.election_ms, shortest, 600_000);
         check("--clock-skew-max-ms", self.clock_skew_max_ms, CLOCK_SKEW_MIN, 86_400_000);
         check("--snapshot-entries", self.snapshot_entries, 1, u64::MAX);
+        if self.log_bytes_max > 0 {
+            check("--log-bytes-max", self.log_bytes_max, LOG_BYTES_MIN, u64::MAX);
+        }
         let write_buffer = self.write_buffer_bytes as u64;
         check("--write-buffer-bytes", write_buffer, WRITE_BUFFER_MIN, 1 << 40);
         check("--state-memory-bytes", self.state_memory_bytes as u64, STATE_MEMORY_MIN, 1 << 40);

@@ -6,6 +6,7 @@
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -18,6 +19,8 @@ use crate::{http, metrics, mutant};
 
 /// What a shell says of a process that SIGINT ended.
 const INTERRUPTED: i32 = 130;
+/// How long a process that has stopped in order, or cannot go on, waits for what runs on blocking threads.
+const LINGER: Duration = Duration::from_secs(5);
 
 /// Runs a node until it is told to stop.
 pub(super) fn run(start: Start) -> Result<ExitCode, Failure> {
@@ -35,8 +38,10 @@ pub(super) fn run(start: Start) -> Result<ExitCode, Failure> {
     mutant::announce();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::Other(format!("the runtime: {error}")))?;
-    runtime.block_on(serve(&mut config))?;
-    Ok(ExitCode::SUCCESS)
+    let served = runtime.block_on(serve(&mut config));
+    // What still runs on a blocking thread then is asked for by nobody, and is cut off as by a crash.
+    runtime.shutdown_timeout(LINGER);
+    served.map(|()| ExitCode::SUCCESS)
 }
 
 fn read(path: &std::path::Path) -> Result<Options, Failure> {

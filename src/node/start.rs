@@ -318,6 +318,7 @@ fn timing(config: &Config) -> Timing {
         heartbeat_ms: config.heartbeat_ms,
         election_ms: config.election_ms,
         snapshot_entries: config.snapshot_entries,
+        log_bytes: config.log_bytes_max,
         keep_entries: config.keep_entries,
         snapshot_pace: Pace(config.snapshot_bytes_per_second),
     }

@@ -1,5 +1,6 @@
 //! Real nodes in one process: real log, state, network and threads, and no HTTP edge.
 
+mod compaction;
 mod proposals;
 mod watch;
 

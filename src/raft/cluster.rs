@@ -4,16 +4,18 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use openraft::Instant as _;
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ClientWriteError, ForwardToLeader, LinearizableReadError, RaftError};
 use openraft::raft::ReadPolicy;
+use openraft::storage::RaftLogStorage;
 use openraft::{ChangeMembers, ServerState, SnapshotPolicy};
 use tokio::sync::watch;
 
 use super::auth::PeerIdentity;
+use super::compaction::{self, Compaction, Rules};
 use super::feed::Feed;
 use super::heard::Heard;
 use super::log_store::LogStore;
@@ -28,19 +30,10 @@ use crate::error::{Error, Missing, Result};
 use crate::mutant::{self, Mutant};
 use crate::storage::Pace;
 
-type Metrics = openraft::RaftMetrics<TypeConfig>;
-
 /// How long a change of membership or leadership may take.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(20);
-/// How long a snapshot that was asked for may take before it is asked for again.
-const SNAPSHOT_RETRY: Duration = Duration::from_millis(500);
 /// Entries that a learner may lack when it becomes a voter.
 const CAUGHT_UP_ENTRIES: u64 = 1000;
-/// How often a node stands that has just started and hears nobody.
-const STAND_TRIES: usize = 6;
-/// How long it waits before each time, and how much longer for each voter with a lower id.
-const STAND_EVERY: Duration = Duration::from_millis(70);
-const STAND_STEP: Duration = Duration::from_millis(30);
 /// How long a read index may take: an election happens in less.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -54,6 +47,8 @@ pub struct Timing {
     pub election_ms: u64,
     /// Entries applied between two snapshots.
     pub snapshot_entries: u64,
+    /// Bytes that the log may take before it is purged to half of them; 0: any number.
+    pub log_bytes: u64,
     /// Entries kept in the log behind a snapshot, for followers that were away for a while.
     pub keep_entries: u64,
     /// At which snapshots are sent and checked.
@@ -135,13 +130,15 @@ impl Cluster {
         if let Some(applied) = state_machine.applied_log_id()? {
             log.drop_overwritten(applied)?;
         }
+        let compaction = Arc::clone(state_machine.compaction());
+        begin(&compaction, identity.node_id, timing, log.clone()).await?;
         let raft = Raft::new(identity.node_id, config, network, log, state_machine.clone()).await;
         let raft = raft.map_err(|e| Error::Internal(format!("raft: {e}")))?;
         let leadership = Arc::new(watch::Sender::new(Leadership::default()));
         tokio::spawn(follow_leadership(raft.clone(), Arc::clone(&leadership)));
+        tokio::spawn(compaction::run(raft.clone(), compaction));
         let heard = Arc::new(Heard::new());
-        tokio::spawn(stand_soon(raft.clone(), Arc::clone(&heard)));
-        let vacancy = Vacancy::watch(raft.clone(), identity.node_id, Arc::clone(&heard));
+        let vacancy = Vacancy::watch(raft.clone(), Arc::clone(&heard));
         let snapshot_pace = timing.snapshot_pace;
         Ok(Cluster {
             raft,
@@ -173,6 +170,12 @@ impl Cluster {
     #[must_use]
     pub fn traffic(&self) -> (u64, u64) {
         self.traffic.so_far()
+    }
+
+    /// Where the end of a leader's stream is told.
+    #[cfg(test)]
+    pub(super) fn vacancy(&self) -> &Vacancy {
+        &self.vacancy
     }
 
     /// Founds the cluster with these voters. Done once in a cluster's life, by one node.
@@ -401,20 +404,7 @@ impl Cluster {
     /// Takes a snapshot now and purges the log behind it, whatever is usually kept.
     pub async fn snapshot(&self) -> Result<()> {
         let index = *self.state_machine.applied().borrow();
-        let covers =
-            |metrics: &Metrics| metrics.snapshot.is_some_and(|snapshot| snapshot.index() >= index);
-        let begun = Instant::now();
-        let metrics = loop {
-            // Ignored while an older one is being taken, so it is asked for until it is there.
-            self.raft.trigger().snapshot().await.map_err(fatal)?;
-            let taken = self.raft.wait(Some(SNAPSHOT_RETRY)).metrics(covers, "snapshot").await;
-            match taken {
-                Ok(metrics) => break metrics,
-                Err(_) if begun.elapsed() < CHANGE_TIMEOUT => {}
-                Err(_) => return Err(Error::Unknown("the snapshot is not taken yet".to_owned())),
-            }
-        };
-        let upto = metrics.snapshot.map_or(0, |snapshot| snapshot.index());
+        let upto = compaction::take_snapshot(&self.raft, index).await?;
         self.raft.trigger().purge_log(upto).await.map_err(fatal)
     }
 
@@ -431,39 +421,19 @@ impl Confirm for Cluster {
     }
 }
 
-/// Has a node stand soon after its start, as long as it has heard nobody: where the whole cluster was
-/// stopped there is no leader to respect, and to wait for. Others are asked first whether they
-/// would vote for it, which those who hear a leader refuse, and nothing has changed then.
-async fn stand_soon(raft: Raft<StateMachine>, heard: Arc<Heard>) {
-    let mut last = raft.server_metrics().borrow_watched().vote;
-    for _ in 0..STAND_TRIES {
-        tokio::time::sleep(STAND_EVERY).await;
-        // Each voter at a time of its own, so that they do not stand against each other.
-        tokio::time::sleep(STAND_STEP.saturating_mul(lower_voters(&raft))).await;
-        let (state, vote) = {
-            let metrics = raft.server_metrics();
-            let metrics = metrics.borrow_watched();
-            (metrics.state, metrics.vote)
-        };
-        if state == ServerState::Leader || heard.is_any() {
-            return;
-        }
-        // Somebody stands already, perhaps this node: an election under way is not disturbed by another.
-        let is_under_way = vote != last || state == ServerState::Candidate;
-        last = vote;
-        // An error: Raft has stopped.
-        if !is_under_way && raft.trigger().elect(true).await.is_err() {
-            return;
-        }
-    }
-}
-
-/// How many voters have a lower id.
-fn lower_voters(raft: &Raft<StateMachine>) -> u32 {
-    let metrics = raft.metrics();
-    let metrics = metrics.borrow_watched();
-    let lower = metrics.membership_config.voter_ids().filter(|id| *id < metrics.id);
-    u32::try_from(lower.count()).unwrap_or(u32::MAX)
+/// Tells what the log holds before anything is applied.
+async fn begin(
+    compaction: &Compaction,
+    own: NodeId,
+    timing: &Timing,
+    mut log: LogStore,
+) -> Result<()> {
+    let held = log.get_log_state().await.map_err(|e| Error::Io(format!("raft log: {e}")))?;
+    let index = |log_id: Option<super::types::LogId>| log_id.map_or(0, |id| id.index());
+    let rules = Rules::new(own, timing.snapshot_entries, timing.log_bytes);
+    let (purged, last) = (index(held.last_purged_log_id), index(held.last_log_id));
+    compaction.begin(rules, purged, last, log.disk_bytes()?);
+    Ok(())
 }
 
 /// Carries changes over from openraft's own kind of watch.
@@ -494,7 +464,8 @@ fn config(timing: &Timing) -> Result<openraft::Config> {
         election_timeout_max: timing.election_ms,
         // The whole of a snapshot, which may be gigabytes; a dead peer is noticed by keep-alives.
         install_snapshot_timeout: 3_600_000,
-        snapshot_policy: SnapshotPolicy::LogsSinceLast(timing.snapshot_entries),
+        // `compaction.rs` says when.
+        snapshot_policy: SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: timing.keep_entries,
         // How far behind a learner may be and still count as caught up, when it is to be a voter.
         replication_lag_threshold: CAUGHT_UP_ENTRIES,

@@ -26,11 +26,6 @@ impl Heard {
         self.start.elapsed().saturating_sub(Duration::from_millis(last_ms))
     }
 
-    /// Whether there was any.
-    pub(super) fn is_any(&self) -> bool {
-        self.last_ms.load(Ordering::Relaxed) > 0
-    }
-
     fn now_ms(&self) -> u64 {
         u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
@@ -45,9 +40,7 @@ mod tests {
         let mut heard = Heard::new();
         heard.start -= Duration::from_secs(60);
         assert!(heard.age() >= Duration::from_secs(60), "never heard: since the start");
-        assert!(!heard.is_any());
         heard.note();
-        assert!(heard.is_any());
         assert!(heard.age() < Duration::from_secs(30));
         // What was noted before is not undone by who comes late.
         let last = heard.last_ms.swap(u64::MAX / 2, Ordering::Relaxed);

@@ -14,6 +14,7 @@
 
 mod auth;
 mod cluster;
+mod compaction;
 mod feed;
 mod frame;
 mod heard;

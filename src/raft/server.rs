@@ -12,6 +12,7 @@ use axum::routing::post;
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use http::{HeaderMap, StatusCode};
+use openraft::async_runtime::WatchReceiver;
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -181,9 +182,19 @@ async fn install(State(server): State<Server>, headers: HeaderMap, body: Body) -
     let from = server.identity.check_member(&headers)?;
     tracing::info!(from, "receiving a snapshot");
     let parts = Frames::<_, Part>::new("snapshot", body.into_data_stream());
-    let (vote, snapshot) = server.receiver.receive(parts).await.inspect_err(|error| {
+    let received = tokio::select! {
+        received = server.receiver.receive(parts) => received,
+        () = stops(&server.raft) => Err(Error::Io("this node stops".to_owned())),
+    };
+    let (vote, snapshot) = received.inspect_err(|error| {
         tracing::warn!(from, %error, "a snapshot was not taken");
     })?;
     let response = server.raft.install_full_snapshot(vote, snapshot).await.map_err(stopped)?;
     server.answer(&wire::SnapshotResponse::from(response))
+}
+
+/// Waits until Raft has stopped.
+async fn stops(raft: &Raft<StateMachine>) {
+    let mut metrics = raft.server_metrics();
+    while metrics.changed().await.is_ok() {}
 }

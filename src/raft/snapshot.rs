@@ -11,13 +11,13 @@ use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use serde::{Deserialize, Serialize};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedMutexGuard, mpsc};
 
 use super::frame::frame;
 use super::state_machine::verify_checkpoint;
@@ -105,7 +105,7 @@ pub(super) struct Receiver {
     incoming: PathBuf,
     count: AtomicU64,
     /// One at a time: another would double the disk that is needed.
-    busy: tokio::sync::Mutex<()>,
+    busy: Arc<tokio::sync::Mutex<()>>,
     silence_max: Duration,
     pace: Pace,
 }
@@ -131,7 +131,7 @@ impl Receiver {
         mut parts: impl Stream<Item = Result<Part>> + Unpin,
     ) -> Result<(Vote, Snapshot<Arc<Checkpoint>>)> {
         let busy = |_| Error::Overloaded("another snapshot is being received".to_owned());
-        let _busy = self.busy.try_lock().map_err(busy)?;
+        let busy = Arc::clone(&self.busy).try_lock_owned().map_err(busy)?;
         let Some(Part::Header { vote, meta }) = self.next(&mut parts).await? else {
             return Err(Error::corrupt("snapshot", "no header"));
         };
@@ -157,13 +157,36 @@ impl Receiver {
                 None => return Err(Error::corrupt("snapshot", "broke off")),
             }
         }
-        let (label, pace) = (meta.clone(), self.pace);
-        let checkpoint = tokio::task::spawn_blocking(move || {
-            verify_checkpoint(&checkpoint, &label, pace).map(|()| checkpoint)
-        })
-        .await
-        .map_err(|e| Error::Internal(format!("verifying a snapshot: {e}")))??;
+        let checkpoint = verify(checkpoint, meta.clone(), self.pace, busy).await?;
         Ok((vote.into(), Snapshot { meta, snapshot: Arc::new(checkpoint) }))
+    }
+}
+
+/// Checks what was received. The check ends soon after whoever waits for it has gone, with the request or the node,
+/// and only then is another snapshot received.
+async fn verify(
+    checkpoint: Checkpoint,
+    meta: SnapshotMeta,
+    pace: Pace,
+    busy: OwnedMutexGuard<()>,
+) -> Result<Checkpoint> {
+    let waited_for = StopOnDrop::default();
+    let stop = Arc::clone(&waited_for.0);
+    tokio::task::spawn_blocking(move || {
+        let _busy = busy;
+        verify_checkpoint(&checkpoint, &meta, pace, &stop).map(|()| checkpoint)
+    })
+    .await
+    .map_err(|e| Error::Internal(format!("verifying a snapshot: {e}")))?
+}
+
+/// Tells a blocking task that nobody waits for it any more.
+#[derive(Default)]
+struct StopOnDrop(Arc<AtomicBool>);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 
@@ -231,9 +254,11 @@ impl Files {
 
 #[cfg(test)]
 mod tests {
-    use futures::stream;
+    use futures::{FutureExt, stream};
 
     use super::*;
+    use crate::kv;
+    use crate::storage::{DataDir, State, Tuning};
 
     /// A connection that is cut off ends no body that is read from it. The receiver waited for such a sender
     /// for ever, refused every other snapshot meanwhile, and its node never caught up. Found by a
@@ -252,5 +277,35 @@ mod tests {
             assert!(matches!(&refused, Err(Error::Io(_))), "{refused:?}");
             assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "its files are gone");
         }
+    }
+
+    /// The check of a large snapshot went on after its sender, and even its node, had gone: another snapshot was
+    /// checked beside it, and the process did not end.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn check_ends_with_its_request_and_keeps_others_out_until_then() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = DataDir::open(dir.path()).unwrap();
+        let state = State::open(&data, Tuning::default()).unwrap();
+        let mut batch = state.batch();
+        let rows = (1..=20).map(|id| (id, vec![7; 1 << 20].into()));
+        kv::record_nodes(&mut batch, rows).unwrap();
+        batch.commit().unwrap();
+        let (busy, meta) = (Arc::new(tokio::sync::Mutex::default()), SnapshotMeta::default());
+        let guard = || Arc::clone(&busy).try_lock_owned().unwrap();
+
+        // Twenty seconds, at this pace.
+        let (checkpoint, slow) = (state.checkpoint().unwrap(), Pace(1 << 20));
+        let path = checkpoint.path().to_owned();
+        let mut check = Box::pin(verify(checkpoint, meta.clone(), slow, guard()));
+        assert!(check.as_mut().now_or_never().is_none());
+        drop(check);
+        assert!(busy.try_lock().is_err(), "it is not over at once");
+        let over = tokio::time::timeout(Duration::from_secs(8), busy.lock()).await;
+        drop(over.expect("the check ends"));
+        assert!(!path.exists(), "its files are gone");
+
+        let whole = verify(state.checkpoint().unwrap(), meta, Pace::default(), guard()).await;
+        assert!(whole.is_ok(), "{whole:?}");
+        assert!(busy.try_lock().is_ok());
     }
 }

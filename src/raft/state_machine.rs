@@ -5,7 +5,7 @@
 //! an error that not every replica would meet, stops the node: going on would let replicas diverge.
 
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use openraft::storage::{EntryResponder, RaftStateMachine};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use super::compaction::Compaction;
 use super::feed::Feed;
 use super::log_store::Logged;
 use super::types::{
@@ -80,6 +81,7 @@ pub struct StateMachine {
     /// Counts installed snapshots: a checkpoint of the state before one is out of date.
     installs: Arc<AtomicU64>,
     feed: Feed,
+    compaction: Arc<Compaction>,
 }
 
 impl StateMachine {
@@ -87,8 +89,8 @@ impl StateMachine {
     pub fn new(state: Arc<State>) -> Result<Self> {
         let applied = applied_index(&*state.view())?;
         let (applied, snapshot) = (watch::Sender::new(applied), Arc::default());
-        let (installs, feed) = (Arc::default(), Feed::default());
-        Ok(StateMachine { state, applied, snapshot, installs, feed })
+        let (installs, feed, compaction) = (Arc::default(), Feed::default(), Arc::default());
+        Ok(StateMachine { state, applied, snapshot, installs, feed, compaction })
     }
 
     /// The last entry that the state holds.
@@ -106,6 +108,11 @@ impl StateMachine {
     #[must_use]
     pub fn feed(&self) -> &Feed {
         &self.feed
+    }
+
+    /// Is told what has been applied.
+    pub(super) fn compaction(&self) -> &Arc<Compaction> {
+        &self.compaction
     }
 
     /// Tells those who follow a bucket what has become of a batch.
@@ -137,6 +144,7 @@ impl StateMachine {
         .await
         .map_err(|e| Error::Internal(format!("checkpoint: {e}")))??;
         tracing::info!(last = ?snapshot.meta.last_log_id, "snapshot taken");
+        self.compaction.snapshot(last_index(&snapshot.meta));
         let last = {
             let mut current = self.current();
             let is_newest = self.installs.load(Ordering::Acquire) == installs;
@@ -211,6 +219,10 @@ fn install(state: &State, checkpoint: Checkpoint) -> Result<()> {
     Ok(())
 }
 
+fn last_index(meta: &SnapshotMeta) -> u64 {
+    meta.last_log_id.map_or(0, |log_id| log_id.index())
+}
+
 /// Remembers which data directory each node id was given to.
 fn record_nodes(batch: &mut Batch, membership: &Membership) -> Result<()> {
     let nodes = membership.nodes().map(|(id, peer)| (*id, peer.instance.clone().into()));
@@ -249,6 +261,9 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
                 next = if full { None } else { entries.next().now_or_never().flatten() };
             }
             let responses = self.apply_batch(&batch).map_err(io::Error::other)?;
+            if let Some(last) = batch.last() {
+                self.compaction.applied(last.log_id.index, batch.len(), bytes);
+            }
             for (responder, response) in responders.into_iter().zip(responses) {
                 if let Some(responder) = responder {
                     responder.send(response);
@@ -281,7 +296,8 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         };
         remove(last);
         self.feed.lapse();
-        self.applied.send_replace(meta.last_log_id.as_ref().map_or(0, |log_id| log_id.index()));
+        self.compaction.installed(last_index(meta));
+        self.applied.send_replace(last_index(meta));
         tracing::info!(last = ?meta.last_log_id, "snapshot installed");
         Ok(())
     }
@@ -310,11 +326,12 @@ pub(super) fn verify_checkpoint(
     checkpoint: &Checkpoint,
     meta: &SnapshotMeta,
     pace: Pace,
+    stop: &AtomicBool,
 ) -> Result<()> {
     let (last_log_id, _) = read_applied(&*checkpoint.view()?)?;
     if last_log_id != meta.last_log_id {
         let detail = format!("holds {last_log_id:?}, announced as {:?}", meta.last_log_id);
         return Err(Error::corrupt("snapshot", detail));
     }
-    checkpoint.verify(pace)
+    checkpoint.verify(pace, stop)
 }

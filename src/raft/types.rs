@@ -5,14 +5,11 @@
 //!
 //! One leader per term (`leader_id_std`): a term alone names a leader, and a committed log id is
 //! `(term, index)`.
-//!
-//! Commands are proposed by many at a time (`proposer.rs`); [`Callback`] is for whoever writes one.
 
 use std::fmt;
 
 use bytes::Bytes;
 use openraft::RaftTypeConfig;
-use openraft::raft::responder::Responder;
 use openraft::type_config::alias;
 use openraft::vote::RaftLeaderId;
 use serde::{Deserialize, Serialize};
@@ -40,7 +37,7 @@ impl RaftTypeConfig for TypeConfig {
     type Entry = Entry;
     type AsyncRuntime = Runtime;
     type Responder<T>
-        = Callback<T>
+        = openraft::impls::OneshotResponder<TypeConfig, T>
     where
         T: openraft::OptionalSend + 'static;
     type Batch<T>
@@ -74,14 +71,10 @@ pub type SnapshotMeta = alias::SnapshotMetaOf<TypeConfig>;
 pub type Snapshot<D> = alias::SnapshotOf<TypeConfig, D>;
 /// A handle on consensus with the state machine `SM`.
 pub type Raft<SM> = openraft::Raft<TypeConfig, SM>;
-/// The answer to a write that was applied.
-pub type ClientWriteResponse = openraft::raft::ClientWriteResponse<TypeConfig>;
 /// Why a write was not applied, or not for certain.
 pub type ClientWriteError = openraft::errors::ClientWriteError<TypeConfig>;
 /// What became of one of many writes.
 pub type WriteResult = openraft::raft::WriteResult<TypeConfig>;
-/// What a write's [`Callback`] is called with.
-pub type ClientWriteResult = Result<ClientWriteResponse, ClientWriteError>;
 /// To be called when a write is on disk.
 pub type IOFlushed = openraft::storage::IOFlushed<TypeConfig>;
 
@@ -136,70 +129,17 @@ impl fmt::Display for Peer {
     }
 }
 
-/// A responder that calls a function, exactly once.
-///
-/// The function gets `None` where openraft dropped it without an answer (it stopped): the outcome is
-/// then unknown. It runs on openraft's own tasks, so it must be short and must not block.
-pub struct Callback<T>(Option<Done<T>>);
-
-type Done<T> = Box<dyn FnOnce(Option<T>) + Send>;
-
-impl<T> Callback<T> {
-    /// Makes one of a function.
-    pub fn new(done: impl FnOnce(Option<T>) + Send + 'static) -> Self {
-        Callback(Some(Box::new(done)))
-    }
-
-    fn call(&mut self, result: Option<T>) {
-        if let Some(done) = self.0.take() {
-            done(result);
-        }
-    }
-}
-
-impl<T> Drop for Callback<T> {
-    fn drop(&mut self) {
-        self.call(None);
-    }
-}
-
-impl<T> fmt::Debug for Callback<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Callback")
-    }
-}
-
-impl<T: openraft::OptionalSend + 'static> Responder<TypeConfig, T> for Callback<T> {
-    fn on_complete(mut self, result: T) {
-        self.call(Some(result));
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
     use std::sync::Arc;
-    use std::sync::mpsc::channel;
     use std::time::Duration;
+
+    use openraft::impls::OneshotResponder;
 
     use super::*;
     use crate::raft::log_store::LogStore;
     use crate::raft::testing::{Machine, NoNetwork};
-
-    #[test]
-    fn callback_is_called_once_with_the_result() {
-        let (send, receive) = channel();
-        let callback = Callback::new(move |result| send.send(result).unwrap());
-        callback.on_complete(7);
-        assert_eq!(receive.iter().collect::<Vec<Option<i32>>>(), [Some(7)]);
-    }
-
-    #[test]
-    fn dropped_callback_is_called_with_nothing() {
-        let (send, receive) = channel();
-        drop(Callback::new(move |result: Option<i32>| send.send(result).unwrap()));
-        assert_eq!(receive.iter().collect::<Vec<_>>(), [None]);
-    }
 
     #[test]
     fn payload_shows_only_its_length() {
@@ -223,29 +163,25 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn one_task_proposes_in_order_and_callbacks_tell_the_outcome() {
+    async fn one_task_proposes_in_order_and_each_is_told_its_outcome() {
         let dir = tempfile::tempdir().unwrap();
         let log = LogStore::open(dir.path()).unwrap();
         let raft = node(log.clone()).await;
         let term = raft.as_leader().unwrap().term();
-        let (send, receive) = channel();
+        let mut outcomes = Vec::new();
         let before = log.fsyncs();
-        for number in 0..1_000 {
-            let send = send.clone();
-            let done = Callback::new(move |result| send.send((number, result)).unwrap());
-            let payload = Payload::from(vec![0; 300]);
-            raft.write(payload)
+        for _ in 0..1_000 {
+            let (responder, outcome) = OneshotResponder::new_pair();
+            raft.write(Payload::from(vec![0; 300]))
                 .with_leader(CommittedLeaderId::new(term))
-                .responder(done)
+                .responder(responder)
                 .await
                 .unwrap();
+            outcomes.push(outcome);
         }
-        drop(send);
-        let results = tokio::task::spawn_blocking(move || receive.iter().collect::<Vec<_>>());
         let mut last = 0;
-        for (expected, (number, result)) in results.await.unwrap().into_iter().enumerate() {
-            let answer: ClientWriteResponse = result.unwrap().unwrap();
-            assert_eq!(number, expected);
+        for outcome in outcomes {
+            let answer = outcome.await.unwrap().unwrap();
             assert!(answer.log_id.index > last);
             last = answer.log_id.index;
             assert_eq!(answer.data.0, Some(Outcome::Applied { revision: last }));
@@ -262,12 +198,8 @@ mod tests {
             let log = LogStore::open(dir.path()).unwrap();
             assert_eq!(log.is_empty().unwrap(), round == 1);
             let raft = node(log.clone()).await;
-            let (send, receive) = channel();
-            let done = Callback::new(move |result| send.send(result).unwrap());
-            raft.write(Payload::default()).responder(done).await.unwrap();
-            let result =
-                tokio::task::spawn_blocking(move || receive.recv().unwrap()).await.unwrap();
-            assert!(matches!(result, Some(Ok(_))), "round {round}: {result:?}");
+            let written = raft.client_write(Payload::default()).await;
+            assert!(written.is_ok(), "round {round}: {written:?}");
             raft.shutdown().await.unwrap();
             log.close().unwrap();
         }

@@ -1,10 +1,13 @@
-//! A leader whose process is gone is not waited for.
+//! Standing for election before the election timeout, where there is no leader to wait for.
 //!
-//! A follower respects a silent leader for an election timeout and stands for election after as much again, because
-//! silence may be a slow network. When a process ends, its machine says so at once: the stream of entries breaks
-//! off, and where it listened, connections are refused. That is no silence. The follower then forgets the leader's
-//! lease, as it would if the leader had handed over, and stands with a pre-vote, one voter after another, so
-//! that they do not split the votes.
+//! A follower respects a silent leader for an election timeout and stands after as much again, because silence may be a
+//! slow network. Twice it need not wait. When its own process has just begun, it has heard nobody yet: where the
+//! whole cluster was stopped, nobody leads. And when the leader's process ends, the leader's machine says so at
+//! once: the stream of entries breaks off, and where it listened, connections are refused. That is no silence. The
+//! follower then forgets the leader's lease, as it would if the leader had handed over.
+//!
+//! Either way it stands with a pre-vote, one voter after another so that they do not split the votes, as long as it
+//! hears no leader; some times, and then the election timeout decides.
 //!
 //! This only decides *when* a node stands. Whether it may lead is for the others to say: those that still hear the
 //! leader refuse the pre-vote, and a vote needs a quorum and the newest log, as ever. A firewall that refuses
@@ -15,6 +18,7 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use openraft::ServerState;
 use openraft::async_runtime::WatchReceiver;
 use openraft::raft::TransferLeaderRequest;
 use tokio::net::TcpStream;
@@ -22,7 +26,7 @@ use tokio::sync::mpsc;
 
 use super::heard::Heard;
 use super::state_machine::StateMachine;
-use super::types::{NodeId, Raft};
+use super::types::{NodeId, Raft, Vote};
 
 /// How long a connection may take to be refused.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(200);
@@ -31,10 +35,11 @@ const CONNECT_TIMEOUT: Duration = Duration::from_millis(200);
 const LOOKS: u32 = 6;
 const LOOK_PAUSE: Duration = Duration::from_millis(15);
 const REFUSALS: u32 = 2;
-/// Before the first voter stands, so that the others have noticed too, and between one and the next.
+/// Before the first voter stands, so that the others have noticed too, and between one and the next. A round is as
+/// many of these as there are voters, and one.
 const STAGGER: Duration = Duration::from_millis(60);
 /// How often a voter stands; after that, the election timeout decides.
-const TRIES: u32 = 3;
+const ROUNDS: u32 = 4;
 
 /// Where the end of a leader's stream is told.
 #[derive(Clone)]
@@ -47,12 +52,17 @@ pub(super) struct Stream {
 }
 
 impl Vacancy {
-    /// Starts to look after leaders that fall silent; ends with its last clone.
-    pub(super) fn watch(raft: Raft<StateMachine>, own: NodeId, heard: Arc<Heard>) -> Self {
+    /// Stands soon, as a process that has just begun, and then looks after leaders that fall silent; ends with its
+    /// last clone.
+    pub(super) fn watch(raft: Raft<StateMachine>, heard: Arc<Heard>) -> Self {
         let (sender, mut ended) = mpsc::channel(1);
         tokio::spawn(async move {
+            stand(&raft, Silence::since_now(&heard), vote(&raft), None).await;
             while let Some(leader) = ended.recv().await {
-                stand_for(&raft, own, leader, &heard).await;
+                let (silence, vote) = (Silence::since_now(&heard), vote(&raft));
+                if forgets(&raft, &silence, vote, leader).await {
+                    stand(&raft, silence, vote, Some(leader)).await;
+                }
             }
         });
         Vacancy(sender)
@@ -71,37 +81,84 @@ impl Drop for Stream {
     }
 }
 
-/// Stands for election in the place of a leader whose process is gone; returns if it is not.
-async fn stand_for(raft: &Raft<StateMachine>, own: NodeId, leader: NodeId, heard: &Heard) {
-    let began = Instant::now();
-    let is_silent = || heard.age() >= began.elapsed();
+/// That no leader was heard since a moment.
+struct Silence<'a> {
+    heard: &'a Heard,
+    began: Instant,
+}
+
+impl<'a> Silence<'a> {
+    fn since_now(heard: &'a Heard) -> Self {
+        Silence { heard, began: Instant::now() }
+    }
+
+    fn lasts(&self) -> bool {
+        self.heard.age() >= self.began.elapsed()
+    }
+}
+
+fn vote(raft: &Raft<StateMachine>) -> Vote {
+    raft.server_metrics().borrow_watched().vote
+}
+
+/// Whether this is the leader whose lease this vote stands for, and its process is gone; its lease is forgotten then.
+async fn forgets(
+    raft: &Raft<StateMachine>,
+    silence: &Silence<'_>,
+    vote: Vote,
+    leader: NodeId,
+) -> bool {
     let metrics = raft.server_metrics().borrow_watched().clone();
-    if leader == own || metrics.current_leader != Some(leader) {
-        return;
+    if leader == metrics.id || metrics.current_leader != Some(leader) {
+        return false;
     }
     let membership = metrics.membership_config.membership();
-    let Some(peer) = membership.get_node(&leader) else { return };
-    if !is_gone(&peer.peer_addr).await || !is_silent() {
-        return;
+    let Some(peer) = membership.get_node(&leader) else { return false };
+    if !is_gone(&peer.peer_addr).await || !silence.lasts() {
+        return false;
     }
-    // Addressed to the leader itself: nobody stands by it, and the lease is forgotten.
-    let vote = metrics.vote;
-    if raft.handle_transfer_leader(TransferLeaderRequest::new(vote, leader, None)).await.is_err() {
-        return;
-    }
-    let mut others = membership.voter_ids().filter(|voter| *voter != leader);
-    let Some(rank) = others.position(|voter| voter == own) else { return };
-    let voters = u32::try_from(membership.voter_ids().count()).unwrap_or(u32::MAX);
-    let turn = STAGGER.saturating_mul(u32::try_from(rank).unwrap_or(u32::MAX).saturating_add(1));
     tracing::info!(leader, "the leader's process is gone");
-    tokio::time::sleep(turn).await;
-    for _ in 0..TRIES {
-        let now = raft.server_metrics().borrow_watched().vote;
-        if now != vote || !is_silent() || raft.trigger().elect(true).await.is_err() {
+    // Addressed to the leader itself: nobody stands by it, and the lease is forgotten.
+    raft.handle_transfer_leader(TransferLeaderRequest::new(vote, leader, None)).await.is_ok()
+}
+
+/// Stands for election in its turn, some times, while no leader is heard and the vote is unchanged: an election
+/// under way is left a round of its own. A leader that is gone has no turn.
+async fn stand(
+    raft: &Raft<StateMachine>,
+    silence: Silence<'_>,
+    mut last: Vote,
+    gone: Option<NodeId>,
+) {
+    for _ in 0..ROUNDS {
+        let (before, after) = turn(raft, gone);
+        tokio::time::sleep(STAGGER.saturating_mul(before)).await;
+        let (state, vote) = {
+            let metrics = raft.server_metrics();
+            let metrics = metrics.borrow_watched();
+            (metrics.state, metrics.vote)
+        };
+        if state == ServerState::Leader || !silence.lasts() {
             return;
         }
-        tokio::time::sleep(STAGGER.saturating_mul(voters)).await;
+        let is_under_way = vote != last || state == ServerState::Candidate;
+        last = vote;
+        // A node that is no voter does not stand by this. An error: Raft has stopped.
+        if !is_under_way && raft.trigger().elect(true).await.is_err() {
+            return;
+        }
+        tokio::time::sleep(STAGGER.saturating_mul(after)).await;
     }
+}
+
+/// How many steps of a round come before this node's turn, and how many after it.
+fn turn(raft: &Raft<StateMachine>, gone: Option<NodeId>) -> (u32, u32) {
+    let metrics = raft.server_metrics();
+    let metrics = metrics.borrow_watched();
+    let others = || metrics.membership_config.voter_ids().filter(|voter| Some(*voter) != gone);
+    let lower = others().filter(|voter| *voter < metrics.id).count();
+    let count = |number| u32::try_from(number).unwrap_or(u32::MAX);
+    (count(lower).saturating_add(1), count(others().count().saturating_sub(lower)))
 }
 
 /// Whether nobody listens there any more.
@@ -126,28 +183,4 @@ async fn refuses(addr: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use tokio::net::TcpListener;
-
-    use super::*;
-
-    #[tokio::test]
-    async fn only_a_refusal_says_that_nobody_is_there() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let addr = listener.local_addr().unwrap().to_string();
-        // Not accepted, as by a process that is stopped: it is there all the same.
-        assert!(!refuses(&addr).await);
-        drop(listener);
-        assert!(refuses(&addr).await);
-        assert!(!refuses("no such host").await);
-    }
-
-    #[tokio::test]
-    async fn who_listens_again_is_not_gone() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let addr = listener.local_addr().unwrap().to_string();
-        assert!(!is_gone(&addr).await);
-        drop(listener);
-        assert!(is_gone(&addr).await);
-    }
-}
+mod tests;

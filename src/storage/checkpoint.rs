@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -10,7 +11,7 @@ use super::db::Db;
 use super::directory::sync_parent;
 use super::pace::{Pace, Paced};
 use super::view::SnapshotView;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::kv::store::{self, Pair};
 use crate::kv::{Get, SharedView, View};
 
@@ -53,9 +54,9 @@ impl Checkpoint {
     }
 
     /// Reads every row and compares it with the digests: the bytes are what `apply` wrote. It blocks, and
-    /// keeps a pace.
-    pub fn verify(&self, pace: Pace) -> Result<()> {
-        store::verify(&PacedView { view: self.view()?, paced: Mutex::new(pace.begin()) })
+    /// keeps a pace; it ends with an error at the next row once it is told to stop.
+    pub fn verify(&self, pace: Pace, stop: &AtomicBool) -> Result<()> {
+        store::verify(&PacedView { view: self.view()?, paced: Mutex::new(pace.begin()), stop })
     }
 
     /// Moves the directory to its place as a database.
@@ -65,24 +66,29 @@ impl Checkpoint {
     }
 }
 
-/// A view whose reader rests now and then.
-struct PacedView {
+/// A view whose reader rests now and then, and may be stopped.
+struct PacedView<'a> {
     view: SharedView,
     paced: Mutex<Paced>,
+    stop: &'a AtomicBool,
 }
 
-impl Get for PacedView {
+impl Get for PacedView<'_> {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
         self.view.get(key)
     }
 }
 
-impl View for PacedView {
+impl View for PacedView<'_> {
     fn scan(&self, start: &[u8], end: &[u8], reverse: bool) -> Box<dyn Iterator<Item = Pair> + '_> {
-        Box::new(self.view.scan(start, end, reverse).inspect(|pair| {
+        Box::new(self.view.scan(start, end, reverse).map(|pair| {
             let bytes = pair.as_ref().map_or(0, |(key, value)| key.len() + value.len());
             let rest = self.paced.lock().unwrap_or_else(PoisonError::into_inner).rest(bytes);
             std::thread::sleep(rest);
+            if self.stop.load(Ordering::Relaxed) {
+                return Err(Error::Io("nobody waits for this check any more".to_owned()));
+            }
+            pair
         }))
     }
 }
