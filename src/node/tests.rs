@@ -1,6 +1,7 @@
 //! Real nodes in one process: real log, state, network and threads, and no HTTP edge.
 
 mod proposals;
+mod slow;
 mod watch;
 
 use std::net::TcpListener;
