@@ -44,7 +44,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
 /// Each foreign crate that has a room of its own, and the room.
 const ROOMS: &[(&str, &[&str])] = &[
     ("governor", &["src/http/rate.rs"]),
-    ("rustix", &["src/main.rs"]),
+    ("rustix", &["src/main.rs", "src/executor/threads.rs"]),
     ("bincode", &["src/encoding.rs"]),
     ("mlua", &["src/script/"]),
     ("rocksdb", &["src/storage/"]),

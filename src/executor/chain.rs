@@ -39,6 +39,10 @@ struct Inner {
     term: u64,
     /// A command failed: what follows it will, too. Shut until nothing is in flight.
     shut: bool,
+    /// What failed would fail again at once: a pause before the chain's next turn.
+    pause: bool,
+    /// The executor has forgotten it: nothing may enter any more.
+    retired: bool,
     /// In the row of the pool, or taken by one of its threads.
     scheduled: bool,
 }
@@ -53,13 +57,33 @@ struct InFlight {
     readers: Vec<(Job, Told)>,
 }
 
-/// What a chain asks for after an outcome.
+/// What a chain asks for after an outcome or a turn.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Next {
     /// Put it in the row of the pool.
     pub(super) schedule: bool,
-    /// Wait a little first: this node has just been refused.
+    /// Wait a little first: this node was refused, or its term seems to be over.
     pub(super) pause: bool,
+    /// Retire it: it holds nothing.
+    pub(super) retire: bool,
+}
+
+/// What became of a job that was to enter.
+pub(super) enum Entered {
+    /// It is in the queue; whether the chain must be scheduled.
+    Queued { schedule: bool },
+    /// The chain is retired, and there is a new one, or will be.
+    Retired(Job),
+}
+
+/// What a turn may run next.
+pub(super) enum Taken {
+    /// A job, with the overlay to run it on.
+    Job(Job, Overlay),
+    /// One that was not wanted; it stays first.
+    Unwanted,
+    /// Nothing for now.
+    Nothing,
 }
 
 impl Chain {
@@ -67,13 +91,16 @@ impl Chain {
         Chain { bucket, inner: Mutex::default() }
     }
 
-    /// Adds a job; whether the chain must be scheduled.
-    pub(super) fn enqueue(&self, job: Job) -> Result<bool> {
+    /// Adds a job.
+    pub(super) fn enqueue(&self, job: Job) -> Result<Entered> {
         let mut inner = lock(&self.inner);
+        if inner.retired {
+            return Ok(Entered::Retired(job));
+        }
         if matches!(job.request, Request::Upkeep(_)) {
             // Reads wait for it, and it is short: it waits for no call, but the one that runs.
             inner.queue.push_front(job);
-            return Ok(inner.wants_turn());
+            return Ok(Entered::Queued { schedule: inner.wants_turn() });
         }
         if inner.queue.len() >= QUEUE_JOBS_MAX {
             inner.queue.retain(|job| !job.reply.is_closed());
@@ -82,16 +109,19 @@ impl Chain {
             return Err(Error::Overloaded(format!("{QUEUE_JOBS_MAX} calls wait for this bucket")));
         }
         inner.queue.push_back(job);
-        Ok(inner.wants_turn())
+        Ok(Entered::Queued { schedule: inner.wants_turn() })
     }
 
-    pub(super) fn is_idle(&self) -> bool {
-        let inner = lock(&self.inner);
-        inner.queue.is_empty() && inner.in_flight.is_empty() && !inner.scheduled && !inner.shut
+    /// Retires a chain that holds nothing; whether it is retired. Who has it in hand may still look at it, and will
+    /// find nothing: it is not scheduled, and nothing enters.
+    pub(super) fn retire(&self) -> bool {
+        let mut inner = lock(&self.inner);
+        inner.retired |= inner.is_idle();
+        inner.retired
     }
 
-    /// The next job to run in this term, with the overlay to run it on.
-    pub(super) fn take(&self, term: u64) -> Option<(Job, Overlay)> {
+    /// The next job to run in this term, where it is wanted.
+    pub(super) fn take(&self, term: u64, is_wanted: impl Fn(&Job) -> bool) -> Taken {
         let mut inner = lock(&self.inner);
         if inner.term != term {
             // What another term left in flight must have its outcome first.
@@ -104,19 +134,23 @@ impl Chain {
         let full =
             inner.in_flight.len() >= IN_FLIGHT_MAX || inner.in_flight_bytes >= IN_FLIGHT_BYTES_MAX;
         if inner.shut || full {
-            return None;
+            return Taken::Nothing;
         }
         let job = loop {
-            let job = inner.queue.pop_front()?;
+            let Some(job) = inner.queue.pop_front() else { return Taken::Nothing };
             // Whoever asked has gone, and nothing was done yet: nothing will be.
             if !job.reply.is_closed() {
                 break job;
             }
         };
+        if !is_wanted(&job) {
+            inner.queue.push_front(job);
+            return Taken::Unwanted;
+        }
         if mutant::strikes(Mutant::NoHeadCheck, 50) {
             inner.overlay = Overlay::default();
         }
-        Some((job, std::mem::take(&mut inner.overlay)))
+        Taken::Job(job, std::mem::take(&mut inner.overlay))
     }
 
     /// All jobs of which nothing is proposed: this node does not lead.
@@ -180,12 +214,11 @@ impl Chain {
         }
     }
 
-    /// Ends a turn; whether the chain wants another one.
-    pub(super) fn end_turn(&self) -> bool {
+    /// Ends a turn.
+    pub(super) fn end_turn(&self) -> Next {
         let mut inner = lock(&self.inner);
         inner.scheduled = false;
-        inner.reopen();
-        inner.wants_turn()
+        inner.next()
     }
 
     /// Takes the outcome of a command; answers whom it concerns.
@@ -201,7 +234,6 @@ impl Chain {
         };
         let Some(command) = inner.in_flight.remove(position) else { return Next::default() };
         inner.in_flight_bytes -= command.bytes;
-        let mut pause = false;
         match verdict {
             Verdict::Applied { revision } => {
                 let term = id.term;
@@ -212,7 +244,6 @@ impl Chain {
             }
             Verdict::Conflict => inner.fail(Some(command.job), command.readers, None),
             Verdict::Refused(reason) => {
-                pause = true;
                 inner.fail(Some(command.job), command.readers, Some(&reason));
             }
             Verdict::Unknown(reason) => {
@@ -220,12 +251,25 @@ impl Chain {
                 inner.fail(None, command.readers, None);
             }
         }
-        inner.reopen();
-        Next { schedule: inner.wants_turn(), pause }
+        inner.next()
     }
 }
 
 impl Inner {
+    /// What is to be done after an outcome or a turn.
+    fn next(&mut self) -> Next {
+        self.reopen();
+        // Kept while the chain is shut: whichever outcome opens it may be another's than the one that asked.
+        let pause = !self.shut && std::mem::take(&mut self.pause);
+        Next { schedule: self.wants_turn(), pause, retire: self.is_idle() }
+    }
+
+    fn is_idle(&self) -> bool {
+        let holds_nothing =
+            self.queue.is_empty() && self.in_flight.is_empty() && self.failed.is_empty();
+        holds_nothing && !self.scheduled && !self.shut
+    }
+
     /// Marks the chain as to be scheduled, once, where it has something to do.
     fn wants_turn(&mut self) -> bool {
         let room =
@@ -241,6 +285,9 @@ impl Inner {
         self.shut = true;
         for mut job in job.into_iter().chain(readers.into_iter().map(|(job, _)| job)) {
             job.attempts += 1;
+            // A job that failed before meets the same again, mostly: as long as this node does not know that
+            // its term is over, all it proposes is refused, or conflicts in the log of the next.
+            self.pause |= reason.is_some() || job.attempts > 1;
             if job.attempts < ATTEMPTS_MAX {
                 self.failed.push(job);
                 continue;
@@ -285,7 +332,96 @@ fn is_worth_a_turn(queued: usize, in_flight: usize) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use tokio::sync::oneshot::Receiver;
+
     use super::*;
+    use crate::executor::job::Upkeep;
+
+    const TERM: u64 = 7;
+
+    fn job() -> (Job, Receiver<Told>) {
+        Job::of(Request::Upkeep(Upkeep::Sweep))
+    }
+
+    fn enter(chain: &Chain, job: Job) -> bool {
+        match chain.enqueue(job).unwrap() {
+            Entered::Queued { schedule } => schedule,
+            Entered::Retired(_) => panic!("retired"),
+        }
+    }
+
+    fn id(seq: u64) -> CommandId {
+        CommandId { term: TERM, seq }
+    }
+
+    /// Takes the next job and puts its command in flight.
+    fn run(chain: &Chain, seq: u64) {
+        let Taken::Job(job, overlay) = chain.take(TERM, |_| true) else { panic!("no job") };
+        chain.put_in_flight((job, Ok(Answer::text(""))), overlay, id(seq), 1).unwrap();
+    }
+
+    fn end(chain: &Chain, seq: u64, verdict: Verdict) -> Next {
+        chain.outcome(id(seq), verdict, |_| panic!("nobody read"))
+    }
+
+    fn refused() -> Verdict {
+        Verdict::Refused(Error::NotLeader { leader: None })
+    }
+
+    /// A chain with so many commands in flight, numbered from 0, in the middle of a turn.
+    fn in_flight(commands: u64) -> (Chain, Vec<Receiver<Told>>) {
+        let chain = Chain::new(BucketId(1));
+        let (jobs, answers): (Vec<_>, Vec<_>) = (0..commands).map(|_| job()).unzip();
+        let scheduled: Vec<_> = jobs.into_iter().map(|job| enter(&chain, job)).collect();
+        assert_eq!(scheduled.iter().filter(|scheduled| **scheduled).count(), 1);
+        (0..commands).for_each(|seq| run(&chain, seq));
+        (chain, answers)
+    }
+
+    const AGAIN: Next = Next { schedule: true, pause: false, retire: false };
+    const AGAIN_LATER: Next = Next { pause: true, ..AGAIN };
+    const NOTHING: Next = Next { schedule: false, pause: false, retire: false };
+
+    #[test]
+    fn who_was_refused_during_its_own_turn_pauses() {
+        let (chain, _answers) = in_flight(1);
+        assert_eq!(end(&chain, 0, refused()), NOTHING);
+        assert_eq!(chain.end_turn(), AGAIN_LATER);
+        run(&chain, 1);
+        assert_eq!(chain.end_turn(), NOTHING, "the pause is over");
+    }
+
+    #[test]
+    fn who_was_refused_pauses_whatever_became_of_the_others() {
+        let (chain, _answers) = in_flight(2);
+        assert_eq!(chain.end_turn(), NOTHING);
+        assert_eq!(end(&chain, 0, refused()), NOTHING);
+        assert_eq!(end(&chain, 1, Verdict::Conflict), AGAIN_LATER);
+    }
+
+    #[test]
+    fn a_second_conflict_in_a_row_pauses_and_the_first_does_not() {
+        let (chain, _answers) = in_flight(1);
+        assert_eq!(chain.end_turn(), NOTHING);
+        assert_eq!(end(&chain, 0, Verdict::Conflict), AGAIN);
+        run(&chain, 1);
+        assert_eq!(chain.end_turn(), NOTHING);
+        assert_eq!(end(&chain, 1, Verdict::Conflict), AGAIN_LATER);
+        run(&chain, 2);
+        assert_eq!(chain.end_turn(), NOTHING);
+        let retire = Next { retire: true, ..NOTHING };
+        assert_eq!(end(&chain, 2, Verdict::Applied { revision: 3 }), retire);
+    }
+
+    #[test]
+    fn a_job_that_is_not_wanted_stays_first() {
+        let chain = Chain::new(BucketId(1));
+        let ((job, _answer), (next, _other)) = (job(), job());
+        let first = Job { seed: 1, ..job };
+        assert!(enter(&chain, next) && !enter(&chain, first));
+        assert!(matches!(chain.take(TERM, |job| job.seed != 1), Taken::Unwanted));
+        assert!(matches!(chain.take(TERM, |job| job.seed == 1), Taken::Job(..)));
+    }
 
     #[test]
     fn who_meets_little_never_waits_and_turns_grow_until_none_waits() {

@@ -68,6 +68,14 @@ pub(super) struct Job {
 }
 
 impl Job {
+    /// A job, and where its answer comes.
+    #[cfg(test)]
+    pub(super) fn of(request: Request) -> (Self, oneshot::Receiver<Told>) {
+        let (reply, answer) = oneshot::channel();
+        let _admitted = Admitted(Arc::default());
+        (Job { request, once: None, seed: 0, attempts: 0, reply, _admitted }, answer)
+    }
+
     pub(super) fn answer(self, answer: Told) {
         // Nobody waits any more where the client has gone.
         let _ = self.reply.send(answer);

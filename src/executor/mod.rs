@@ -14,18 +14,21 @@
 //!   begun after it ran, in the same term, must have passed as well: errors and 404s too.
 //! - Ids never repeat: one counter per process, never rewound.
 //! - One running job per bucket, a bounded queue per bucket, and buckets take turns: none stops another.
-//!   A job that runs long moves to the bounded slow lane, and its thread's place is taken.
+//!   A job that runs long gives its thread's place away, and one that computes for long does so in the bounded slow
+//!   lane, whose threads have a lower priority.
 
 mod chain;
+mod chains;
 mod ground;
 mod job;
+mod known;
 mod perform;
 mod pool;
 mod readers;
 mod run;
 mod stats;
+mod threads;
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -37,9 +40,11 @@ use crate::kv::{BucketId, Once};
 use crate::raft::{Confirm, Proposer};
 use crate::script;
 use crate::storage::State;
-use chain::Chain;
+use chain::Entered;
+use chains::Chains;
 use job::{Job, Unconfirmed};
 pub use job::{MORE, Request, ScriptCall, Told, Upkeep};
+use known::Known;
 pub use perform::{find_script, shown};
 use pool::Pool;
 pub use readers::Readers;
@@ -84,15 +89,16 @@ pub type ReadyTerm = watch::Receiver<Option<u64>>;
 
 /// Runs jobs. Cheap to share behind an `Arc`.
 pub struct Executor {
-    chains: Mutex<HashMap<BucketId, Arc<Chain>>>,
+    chains: Chains,
     pool: Pool,
+    known: Known,
     state: Arc<State>,
     proposer: Proposer,
     ready: ReadyTerm,
     nature: Arc<dyn Nature>,
     settings: Settings,
     sequence: AtomicU64,
-    jobs: AtomicUsize,
+    jobs: Arc<AtomicUsize>,
     unconfirmed: mpsc::UnboundedSender<Unconfirmed>,
     stats: Arc<Stats>,
     runtime: tokio::runtime::Handle,
@@ -113,26 +119,29 @@ impl Executor {
         let (unconfirmed, pending) = mpsc::unbounded_channel();
         tokio::spawn(confirm_answers(pending, confirm));
         let executor = Arc::new(Executor {
-            chains: Mutex::new(HashMap::new()),
+            chains: Chains::default(),
             pool: Pool::new(settings.threads, settings.slow_max),
+            known: Known::new(settings.slow_after),
             state,
             proposer,
             ready,
             nature,
             settings,
             sequence: AtomicU64::new(1),
-            jobs: AtomicUsize::new(0),
+            jobs: Arc::default(),
             unconfirmed,
             stats,
             runtime: tokio::runtime::Handle::current(),
         });
         tokio::spawn(refuse_when_deposed(Arc::clone(&executor)));
-        for number in 0..executor.pool.threads() {
-            let executor = Arc::clone(&executor);
-            std::thread::Builder::new()
-                .name(format!("executor-{number}"))
-                .spawn(move || run::work(&executor))?;
-        }
+        let kept = Arc::clone(&executor);
+        std::thread::Builder::new().name("keeper".to_owned()).spawn(move || {
+            threads::keep(&kept.pool, |name, lane| {
+                let executor = Arc::clone(&kept);
+                let thread = std::thread::Builder::new().name(name);
+                thread.spawn(move || run::work(&executor, lane)).map(drop)
+            });
+        })?;
         Ok(executor)
     }
 
@@ -151,12 +160,21 @@ impl Executor {
         answer.await.unwrap_or_else(stopped)
     }
 
-    // Not within `execute`, which would hold the chain for as long as it waits, and keep it from retiring.
-    fn enqueue(&self, bucket: BucketId, job: Job) -> Result<()> {
-        let chain = self.chain(bucket);
-        if chain.enqueue(job)? {
-            self.pool.schedule(Arc::clone(&chain));
-        }
+    // Not within `execute`, which would keep the chain's memory for as long as it waits.
+    fn enqueue(&self, bucket: BucketId, mut job: Job) -> Result<()> {
+        // Goes round once for each time that the chain was retired by another just now.
+        let chain = loop {
+            let chain = self.chains.of(bucket);
+            match chain.enqueue(job)? {
+                Entered::Queued { schedule } => {
+                    if schedule {
+                        self.pool.schedule(Arc::clone(&chain));
+                    }
+                    break chain;
+                }
+                Entered::Retired(back) => job = back,
+            }
+        };
         // Deposed since the call was let in: this job came after the others had been refused.
         if self.ready.borrow().is_none() {
             run::refuse_waiting(&chain);
@@ -169,25 +187,12 @@ impl Executor {
         self.pool.stop();
     }
 
-    fn admit(self: &Arc<Self>) -> Result<Admitted> {
-        let admitted = Admitted(Arc::clone(self));
+    fn admit(&self) -> Result<Admitted> {
+        let admitted = Admitted(Arc::clone(&self.jobs));
         if self.jobs.fetch_add(1, Ordering::Relaxed) >= NODE_JOBS_MAX {
             return Err(Error::Overloaded(format!("{NODE_JOBS_MAX} calls wait on this node")));
         }
         Ok(admitted)
-    }
-
-    fn chain(&self, bucket: BucketId) -> Arc<Chain> {
-        Arc::clone(lock(&self.chains).entry(bucket).or_insert_with(|| Arc::new(Chain::new(bucket))))
-    }
-
-    /// Forgets a chain that holds nothing. Its next job starts from the state as applied.
-    fn retire(&self, chain: &Arc<Chain>) {
-        let mut chains = lock(&self.chains);
-        // One reference in the map and one here: nobody is about to queue a job.
-        if Arc::strong_count(chain) == 2 && chain.is_idle() {
-            chains.remove(&chain.bucket);
-        }
     }
 
     fn next_sequence(&self) -> u64 {
@@ -196,11 +201,11 @@ impl Executor {
 }
 
 /// A place among the node's jobs, given back when the job is gone.
-struct Admitted(Arc<Executor>);
+struct Admitted(Arc<AtomicUsize>);
 
 impl Drop for Admitted {
     fn drop(&mut self) {
-        self.0.jobs.fetch_sub(1, Ordering::Relaxed);
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -214,8 +219,7 @@ async fn refuse_when_deposed(executor: Arc<Executor>) {
     let mut ready = executor.ready.clone();
     while ready.changed().await.is_ok() {
         if ready.borrow_and_update().is_none() {
-            let chains: Vec<_> = lock(&executor.chains).values().cloned().collect();
-            chains.iter().for_each(|chain| run::refuse_waiting(chain));
+            executor.chains.all().iter().for_each(|chain| run::refuse_waiting(chain));
         }
     }
 }

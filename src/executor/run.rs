@@ -1,4 +1,7 @@
 //! One turn of a bucket on an executor thread: run its jobs, propose what they wrote.
+//!
+//! A turn runs jobs of its thread's lane. On a thread of the fast lane it ends before a job that is known to compute for
+//! long, and the bucket goes to the slow lane as it is; there it ends before any other.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -6,11 +9,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Executor;
-use super::chain::Chain;
+use super::chain::{Chain, Next, Taken};
 use super::ground::Ground;
-use super::job::{Job, Ran, Told, Unconfirmed};
+use super::job::{Job, Ran, Request, ScriptCall, Told, Unconfirmed};
 use super::perform::Performer;
 use super::pool::Lane;
+use super::threads;
 use crate::encoding;
 use crate::error::{Error, Missing, Result};
 use crate::kv::{
@@ -27,31 +31,28 @@ const TURN_TIME_MAX: Duration = Duration::from_millis(2);
 /// Before a refused chain tries again: an election takes longer than a lease's hiccup.
 const REFUSED_PAUSE: Duration = Duration::from_millis(25);
 
-/// The loop of an executor thread.
-pub(super) fn work(executor: &Arc<Executor>) {
+/// What an executor thread does.
+pub(super) fn work(executor: &Arc<Executor>, lane: Lane) {
     let mut vm = None;
-    while executor.pool.join() {
-        let mut in_the_fast_lane = true;
-        while in_the_fast_lane && let Some(chain) = executor.pool.next() {
-            let lane = Rc::new(Cell::new(Lane::Fast));
-            let batch = Rc::new(Batch::new(executor));
-            let mut turn = Turn {
-                executor,
-                chain: &chain,
-                vm: &mut vm,
-                lane: Rc::clone(&lane),
-                batch: Rc::clone(&batch),
-            };
-            turn.run();
-            batch.send();
-            if chain.end_turn() {
-                executor.pool.schedule(chain);
-            } else {
-                executor.retire(&chain);
-            }
-            in_the_fast_lane = executor.pool.leave(lane.get());
+    threads::work(&executor.pool, lane, |chain, lane| {
+        let (lane, batch) = (Rc::clone(lane), Rc::new(Batch::new(executor)));
+        let mut turn =
+            Turn { executor, chain: &chain, vm: &mut vm, lane, batch: Rc::clone(&batch) };
+        let ended = turn.run();
+        batch.send();
+        if ended == Ended::Here {
+            let next = chain.end_turn();
+            go_on(executor, chain, &next);
         }
-    }
+    });
+}
+
+/// How a turn ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    Here,
+    /// It goes on in the slow lane: the bucket is not this thread's any more.
+    HandedOver,
 }
 
 struct Turn<'t> {
@@ -85,23 +86,54 @@ impl Batch {
 }
 
 impl Turn<'_> {
-    fn run(&mut self) {
+    fn run(&mut self) -> Ended {
         let begun = Instant::now();
         let Some(term) = *self.executor.ready.borrow() else {
-            return refuse_waiting(self.chain);
+            refuse_waiting(self.chain);
+            return Ended::Here;
         };
         let mut ground = None;
         for _ in 0..TURN_JOBS_MAX {
-            let Some((job, overlay)) = self.chain.take(term) else { return };
+            let (job, overlay) = match self.chain.take(term, |job| self.is_ours(job)) {
+                Taken::Job(job, overlay) => (job, overlay),
+                Taken::Unwanted if self.lane.get() == Lane::Fast => {
+                    if self.hand_over(term) {
+                        return Ended::HandedOver;
+                    }
+                    continue;
+                }
+                Taken::Unwanted | Taken::Nothing => return Ended::Here,
+            };
             if self.chain.bucket == DIRECTORY {
                 // Deletions of buckets change it, and are not of this chain.
                 ground = None;
             }
             self.run_job(term, job, overlay, &mut ground);
             if begun.elapsed() > TURN_TIME_MAX {
-                return;
+                break;
             }
         }
+        Ended::Here
+    }
+
+    /// Whether a job is one for the lane that this thread is in.
+    fn is_ours(&self, job: &Job) -> bool {
+        let in_the_slow_lane = self.lane.get() == Lane::Slow;
+        script_of(job)
+            .is_some_and(|call| self.executor.known.is_slow(self.chain.bucket, &call.name))
+            == in_the_slow_lane
+    }
+
+    /// Gives the bucket to the slow lane for its next job; where that is full, the job is refused.
+    fn hand_over(&self, term: u64) -> bool {
+        // Before another thread proposes what follows.
+        self.batch.send();
+        let Err(full) = self.executor.pool.hand_over(Arc::clone(self.chain)) else { return true };
+        if let Taken::Job(job, overlay) = self.chain.take(term, |job| !self.is_ours(job)) {
+            self.chain.put_back(overlay);
+            job.answer(Err(full.into()));
+        }
+        false
     }
 
     fn run_job(&mut self, term: u64, job: Job, mut overlay: Overlay, ground: &mut Option<Ground>) {
@@ -125,15 +157,18 @@ impl Turn<'_> {
         let Some(Ground { view, meta }) = ground else { return };
         let now = self.executor.nature.now_ms();
         let txn = Transaction::new(Arc::clone(view), self.chain.bucket, overlay, now);
+        let watch = Rc::new(Stopwatch::start(&self.batch, &self.lane));
         let mut performer = Performer {
             executor: self.executor,
             vm: self.vm,
-            watch: Rc::new(Stopwatch::start(&self.batch, &self.lane)),
+            watch: Rc::clone(&watch) as Rc<dyn Watch>,
             bucket: self.chain.bucket,
             bucket_name: &meta.name,
             term,
         };
-        match performer.perform(&job, txn) {
+        let performed = performer.perform(&job, txn);
+        self.note(&job, &watch);
+        match performed {
             (overlay, Ran::Wrote(command, delta, answer)) => {
                 self.propose(job, *command, (delta, answer), overlay);
             }
@@ -142,6 +177,15 @@ impl Turn<'_> {
                 self.chain.put_back(overlay);
                 job.answer(Err(error.into()));
             }
+        }
+    }
+
+    /// Notes how long a script has computed, where it took long or was known for that.
+    fn note(&self, job: &Job, watch: &Stopwatch) {
+        if self.lane.get() != Lane::Fast
+            && let Some(call) = script_of(job)
+        {
+            self.executor.known.note(self.chain.bucket, &call.name, watch.computed());
         }
     }
 
@@ -169,11 +213,11 @@ impl Turn<'_> {
             return;
         }
         let (executor, chain) = (Arc::clone(self.executor), Arc::clone(self.chain));
-        let done = move |verdict| settle(&executor, &chain, id, verdict);
+        let done = move |verdict| settle(&executor, chain, id, verdict);
         let payload = payload.into();
         self.batch.push(Proposal { payload, done: Box::new(done) });
         if answer_now {
-            settle(self.executor, self.chain, id, Verdict::Applied { revision });
+            settle(self.executor, Arc::clone(self.chain), id, Verdict::Applied { revision });
         }
     }
 
@@ -209,16 +253,31 @@ fn overlay_writes(effect: Effect) -> Vec<Write> {
     }
 }
 
+fn script_of(job: &Job) -> Option<&ScriptCall> {
+    match &job.request {
+        Request::Run(call, _) => Some(call),
+        Request::Operation(..) | Request::CreateBucket(..) | Request::Upkeep(_) => None,
+    }
+}
+
 /// A command has its outcome: answer, and let the chain go on.
-fn settle(executor: &Arc<Executor>, chain: &Arc<Chain>, id: CommandId, verdict: Verdict) {
+fn settle(executor: &Arc<Executor>, chain: Arc<Chain>, id: CommandId, verdict: Verdict) {
     let next = chain.outcome(id, verdict, |unconfirmed| confirm(executor, unconfirmed));
+    go_on(executor, chain, &next);
+}
+
+/// Does what a chain asks for after an outcome or a turn.
+fn go_on(executor: &Arc<Executor>, chain: Arc<Chain>, next: &Next) {
+    if next.retire {
+        return executor.chains.retire(&chain);
+    }
     if !next.schedule {
-        return executor.retire(chain);
+        return;
     }
     if !next.pause {
-        return executor.pool.schedule(Arc::clone(chain));
+        return executor.pool.schedule(chain);
     }
-    let (executor, chain) = (Arc::clone(executor), Arc::clone(chain));
+    let executor = Arc::clone(executor);
     let runtime = executor.runtime.clone();
     runtime.spawn(async move {
         tokio::time::sleep(REFUSED_PAUSE).await;
@@ -233,22 +292,49 @@ fn confirm(executor: &Executor, unconfirmed: Unconfirmed) {
     }
 }
 
-/// Keeps a script's time, and moves its thread to the slow lane.
+/// Keeps a script's time, and moves its thread out of the way.
 struct Stopwatch {
     batch: Rc<Batch>,
     lane: Rc<Cell<Lane>>,
     begun: Instant,
+    /// How long the thread had been on a core when the script was first looked at. It has hardly run by then, and one that
+    /// ends before costs no system call.
+    computed_before: Cell<Option<Duration>>,
 }
 
 impl Stopwatch {
     fn start(batch: &Rc<Batch>, lane: &Rc<Cell<Lane>>) -> Self {
         let (batch, lane) = (Rc::clone(batch), Rc::clone(lane));
-        Stopwatch { batch, lane, begun: Instant::now() }
+        Stopwatch { batch, lane, begun: Instant::now(), computed_before: Cell::new(None) }
+    }
+
+    /// For how long the script has been on a core.
+    fn computed(&self) -> Duration {
+        let before = self.computed_before.get();
+        before.map_or(Duration::ZERO, |before| threads::time_on_core().saturating_sub(before))
+    }
+
+    /// Gives the place in the fast lane away, and goes to the slow lane if it is computing that takes so long.
+    fn slow_down(&self) -> Result<()> {
+        let executor = &self.batch.executor;
+        if self.lane.get() == Lane::Fast {
+            executor.pool.step_aside()?;
+            self.lane.set(Lane::Aside);
+        }
+        if self.lane.get() == Lane::Aside && self.computed() > executor.settings.slow_after {
+            executor.pool.slow_down();
+            self.lane.set(Lane::Slow);
+            threads::lower_priority();
+        }
+        Ok(())
     }
 }
 
 impl Watch for Stopwatch {
     fn check(&self) -> Result<()> {
+        if self.computed_before.get().is_none() {
+            self.computed_before.set(Some(threads::time_on_core()));
+        }
         let elapsed = self.begun.elapsed();
         let settings = &self.batch.executor.settings;
         // What was proposed before this script does not wait for it.
@@ -258,10 +344,6 @@ impl Watch for Stopwatch {
         if elapsed > Duration::from_millis(settings.limits.time_ms) {
             return Err(settings.limits.time_error());
         }
-        if self.lane.get() == Lane::Fast && elapsed > settings.slow_after {
-            self.batch.executor.pool.slow_down()?;
-            self.lane.set(Lane::Slow);
-        }
-        Ok(())
+        if elapsed > settings.slow_after { self.slow_down() } else { Ok(()) }
     }
 }

@@ -2,6 +2,7 @@
 
 mod compaction;
 mod proposals;
+mod slow;
 mod watch;
 
 use std::net::TcpListener;
