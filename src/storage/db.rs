@@ -6,8 +6,8 @@ use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 use rocksdb::{
-    BlockBasedOptions, Cache, CompactOptions, DBCompressionType, ErrorKind, Options,
-    WriteBufferManager,
+    BlockBasedIndexType, BlockBasedOptions, Cache, CompactOptions, DBCompressionType, ErrorKind,
+    LruCacheOptions, Options, WriteBufferManager,
 };
 
 use super::recent::Recent;
@@ -18,6 +18,12 @@ const LOOK_BYTES: usize = 8 << 20;
 /// What an error calls the bytes on disk. RocksDB checks each block that it reads: damage of the disk is
 /// met here, before a row is decoded.
 pub const DAMAGED: &str = "state";
+/// Bytes of a block, of which a read takes a whole one.
+const BLOCK_BYTES: usize = 8 << 10;
+/// Bytes of a piece of an index or a filter.
+const METADATA_BYTES: usize = 4 << 10;
+/// The cache of blocks is two to the power of this many, each with a lock and a share of the memory.
+const CACHE_SHARD_BITS: i32 = 2;
 /// Removed ranges that are remembered.
 const REMOVED_MAX: usize = 1024;
 /// File descriptors that a database may hold.
@@ -49,7 +55,10 @@ pub(super) struct Memory {
 impl Memory {
     /// Memory of this size, of which rows may take half.
     pub(super) fn new(bytes: usize) -> Self {
-        Memory { blocks: Cache::new_lru_cache(bytes), rows_bytes: bytes / 2 }
+        let mut options = LruCacheOptions::default();
+        options.set_capacity(bytes);
+        options.set_num_shard_bits(CACHE_SHARD_BITS);
+        Memory { blocks: Cache::new_lru_cache_opts(&options), rows_bytes: bytes / 2 }
     }
 
     /// What keeps a database's rows that are not written out in their bounds: they take their room from the blocks, and
@@ -179,7 +188,13 @@ fn options(tuning: Tuning, memory: &Memory) -> Options {
     let mut table = BlockBasedOptions::default();
     table.set_block_cache(&memory.blocks);
     table.set_bloom_filter(10.0, false);
-    table.set_block_size(16 << 10);
+    table.set_block_size(BLOCK_BYTES);
+    // Indexes and filters in pieces: whole ones are hundreds of kilobytes, and a cache that has no room for all of them
+    // reads one again for each row.
+    table.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+    table.set_partition_filters(true);
+    table.set_metadata_block_size(METADATA_BYTES);
+    table.set_pin_top_level_index_and_filter(true);
     table.set_cache_index_and_filter_blocks(true);
     table.set_pin_l0_filter_and_index_blocks_in_cache(true);
     let mut options = Options::default();
