@@ -69,6 +69,8 @@ pub(super) struct Next {
 }
 
 /// What became of a job that was to enter.
+// Moved once and matched at once: a box would be an allocation for each call.
+#[expect(clippy::large_enum_variant)]
 pub(super) enum Entered {
     /// It is in the queue; whether the chain must be scheduled.
     Queued { schedule: bool },
@@ -77,6 +79,8 @@ pub(super) enum Entered {
 }
 
 /// What a turn may run next.
+// Moved once and matched at once: a box would be an allocation for each call.
+#[expect(clippy::large_enum_variant)]
 pub(super) enum Taken {
     /// A job, with the overlay to run it on.
     Job(Job, Overlay),

@@ -30,7 +30,7 @@ fn call(name: &str) -> Request {
 
 async fn upload(node: &Node, bucket: &BucketName, name: &str, source: &str) {
     let name = ScriptName::parse(name).unwrap();
-    let (source, mode) = (source.to_owned().into(), ScriptMode::default());
+    let (source, mode) = (source.to_owned(), ScriptMode::default());
     let put = Request::Operation(Operation::PutScript { name, source, mode });
     node.execute(bucket, put, Credential::NONE, None).await.unwrap();
 }
