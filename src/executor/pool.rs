@@ -157,11 +157,14 @@ impl Pool {
         lanes.fast -= 1;
         lanes.aside += 1;
         let has_spare = lanes.spare > 0;
+        // Another that steps aside at this moment may count on the same spare thread.
+        let lacking = lanes.fast + lanes.spare < self.fast_max;
         drop(lanes);
         if has_spare {
-            self.place.notify_one()
-        } else {
-            self.vacancy.notify_one()
+            self.place.notify_one();
+        }
+        if lacking {
+            self.vacancy.notify_one();
         }
         Ok(())
     }
@@ -233,6 +236,11 @@ impl Pool {
         match lane {
             Lane::Slow => lanes.slow -= 1,
             Lane::Fast | Lane::Aside => lanes.fast -= 1,
+        }
+        drop(lanes);
+        // The place that was kept for it is free: who waits for one would wait for ever.
+        if lane != Lane::Slow {
+            self.place.notify_one();
         }
     }
 

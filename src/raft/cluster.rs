@@ -55,6 +55,9 @@ pub struct Timing {
     pub snapshot_pace: Pace,
 }
 
+/// How late a heartbeat may be that is not missing.
+const HEARTBEAT_LATE_MS: u64 = 30;
+
 /// Says that this node still led after it was asked; the term it leads in.
 pub trait Confirm: Send + 'static {
     /// Begins a read index now.
@@ -137,8 +140,8 @@ impl Cluster {
         let leadership = Arc::new(watch::Sender::new(Leadership::default()));
         tokio::spawn(follow_leadership(raft.clone(), Arc::clone(&leadership)));
         tokio::spawn(compaction::run(raft.clone(), compaction));
-        let heard = Arc::new(Heard::new());
-        let vacancy = Vacancy::watch(raft.clone(), Arc::clone(&heard));
+        let heard = Arc::new(Heard::new(Duration::from_millis(timing.election_ms)));
+        let vacancy = Vacancy::watch(raft.clone(), Arc::clone(&heard), patience(timing));
         let snapshot_pace = timing.snapshot_pace;
         Ok(Cluster {
             raft,
@@ -453,6 +456,11 @@ async fn follow_leadership(raft: Raft<StateMachine>, leadership: Arc<watch::Send
             return;
         }
     }
+}
+
+/// How long a leader whose process seems gone must be silent: longer than between two heartbeats.
+fn patience(timing: &Timing) -> Duration {
+    Duration::from_millis(timing.heartbeat_ms.saturating_add(HEARTBEAT_LATE_MS))
 }
 
 fn config(timing: &Timing) -> Result<openraft::Config> {

@@ -149,7 +149,7 @@ impl Plan {
         self.snapshot(index);
         self.applied = self.applied.max(index);
         self.parts.clear();
-        (self.bytes, self.counted) = (0, self.counted.max(index));
+        (self.bytes, self.counted) = (0, index);
     }
 
     fn is_due(&self) -> bool {
@@ -273,9 +273,19 @@ pub(super) async fn run(raft: Raft<StateMachine>, compaction: Arc<Compaction>) {
         let Ok(snapshot) = take_snapshot(&raft, index).await else { continue };
         if let Some(upto) = compaction.purge_to(purged()) {
             tracing::info!(upto, "purging the log for its bytes");
-            // An error: Raft has stopped.
-            let _ = raft.trigger().purge_log(upto.min(snapshot)).await;
+            purge(&raft, upto.min(snapshot)).await;
         }
+    }
+}
+
+/// Purges the log up to an index, and waits for that: a snapshot that is taken meanwhile would be one too many. openraft
+/// postpones it where a follower is being sent what is to go.
+async fn purge(raft: &Raft<StateMachine>, upto: u64) {
+    // An error: Raft has stopped.
+    if raft.trigger().purge_log(upto).await.is_ok() {
+        let is_purged =
+            |metrics: &Metrics| metrics.purged.is_some_and(|purged| purged.index() >= upto);
+        let _ = raft.wait(Some(TIMEOUT)).metrics(is_purged, "purge").await;
     }
 }
 

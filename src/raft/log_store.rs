@@ -29,6 +29,9 @@
 //! - A byte is written only after all before it were synced, or together with them.
 //! - No lock is held where somebody is called back.
 //!
+//! A frame is as large as what arrives during a sync: openraft bounds what is proposed at a time. One of over 4 GB fails
+//! the log.
+//!
 //! Caveat: a write or sync that fails stops the writer for good. Every later call fails,
 //! openraft stops, and the process must end: after a failed sync nobody knows what is on disk.
 
@@ -234,9 +237,9 @@ impl LogStore {
 impl Handle {
     fn close(&self) -> Result<()> {
         self.shared.begin_to_close();
-        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(writer) = writer {
-            // Out of the lock: the writer needs it.
+        // Held until the writer has ended: who closes at the same time waits for that, too.
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(writer) = writer.take() {
             writer.join().map_err(|_| Error::Internal("the log's writer panicked".to_owned()))?;
         }
         self.shared.ended()

@@ -132,6 +132,11 @@ async fn vote(State(server): State<Server>, headers: HeaderMap, body: Bytes) -> 
 
 async fn pre_vote(State(server): State<Server>, headers: HeaderMap, body: Bytes) -> Answer {
     let request: wire::VoteRequest = server.check(&headers, &body)?;
+    let vote = server.raft.server_metrics().borrow_watched().vote;
+    if server.heard.is_back(vote) {
+        let vote = vote.into();
+        return server.answer(&wire::VoteResponse { vote, granted: false, last_log_id: None });
+    }
     let response = server.raft.pre_vote(request.into()).await.map_err(stopped)?;
     server.answer(&wire::VoteResponse::from(response))
 }

@@ -10,9 +10,9 @@
 //! hears no leader; some times, and then the election timeout decides.
 //!
 //! This only decides *when* a node stands. Whether it may lead is for the others to say: those that still hear the
-//! leader refuse the pre-vote, and a vote needs a quorum and the newest log, as ever. A firewall that refuses
-//! connections in a machine's name costs a refused pre-vote, and this follower's respect for that leader, until there
-//! is another: openraft gives a lease back with the next vote only.
+//! leader refuse the pre-vote, and a vote needs a quorum and the newest log, as ever. A leader that is heard again, as
+//! where a firewall refused connections in its name, gets its lease back from [`Heard::is_back`]: openraft gives it back
+//! with the next vote only, and would pre-vote against a leader that is well.
 
 use std::io::ErrorKind;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use openraft::ServerState;
 use openraft::async_runtime::WatchReceiver;
 use openraft::raft::TransferLeaderRequest;
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
+use tokio::sync::watch;
 
 use super::heard::Heard;
 use super::state_machine::StateMachine;
@@ -43,7 +43,11 @@ const ROUNDS: u32 = 4;
 
 /// Where the end of a leader's stream is told.
 #[derive(Clone)]
-pub(super) struct Vacancy(mpsc::Sender<NodeId>);
+pub(super) struct Vacancy {
+    /// The stream that ended last: its leader, and how much had been heard by then.
+    ended: watch::Sender<Option<(NodeId, u64)>>,
+    heard: Arc<Heard>,
+}
 
 /// Tells it when the stream is dropped, for whatever reason.
 pub(super) struct Stream {
@@ -54,18 +58,20 @@ pub(super) struct Stream {
 impl Vacancy {
     /// Stands soon, as a process that has just begun, and then looks after leaders that fall silent; ends with its
     /// last clone.
-    pub(super) fn watch(raft: Raft<StateMachine>, heard: Arc<Heard>) -> Self {
-        let (sender, mut ended) = mpsc::channel(1);
+    pub(super) fn watch(raft: Raft<StateMachine>, heard: Arc<Heard>, patience: Duration) -> Self {
+        let (ended, mut ends) = watch::channel(None);
+        let vacancy = Vacancy { ended, heard: Arc::clone(&heard) };
         tokio::spawn(async move {
-            stand(&raft, Silence::since_now(&heard), vote(&raft), None).await;
-            while let Some(leader) = ended.recv().await {
-                let (silence, vote) = (Silence::since_now(&heard), vote(&raft));
-                if forgets(&raft, &silence, vote, leader).await {
+            stand(&raft, Silence::from(&heard, heard.count()), vote(&raft), None).await;
+            while ends.changed().await.is_ok() {
+                let Some((leader, count)) = *ends.borrow_and_update() else { continue };
+                let (silence, vote) = (Silence::from(&heard, count), vote(&raft));
+                if forgets(&raft, &silence, patience, vote, leader).await {
                     stand(&raft, silence, vote, Some(leader)).await;
                 }
             }
         });
-        Vacancy(sender)
+        vacancy
     }
 
     /// A stream of this leader has begun.
@@ -76,24 +82,31 @@ impl Vacancy {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        // One that waits to be looked at is enough.
-        let _ = self.vacancy.0.try_send(self.leader);
+        // The newest is looked at.
+        self.vacancy.ended.send_replace(Some((self.leader, self.vacancy.heard.count())));
     }
 }
 
-/// That no leader was heard since a moment.
+/// That no leader was heard since so many messages.
 struct Silence<'a> {
     heard: &'a Heard,
+    count: u64,
     began: Instant,
 }
 
 impl<'a> Silence<'a> {
-    fn since_now(heard: &'a Heard) -> Self {
-        Silence { heard, began: Instant::now() }
+    fn from(heard: &'a Heard, count: u64) -> Self {
+        Silence { heard, count, began: Instant::now() }
     }
 
     fn lasts(&self) -> bool {
-        self.heard.age() >= self.began.elapsed()
+        self.heard.count() == self.count
+    }
+
+    /// Waits until it is so long, or over; whether it is so long.
+    async fn reaches(&self, length: Duration) -> bool {
+        tokio::time::sleep(length.saturating_sub(self.began.elapsed())).await;
+        self.lasts()
     }
 }
 
@@ -105,6 +118,7 @@ fn vote(raft: &Raft<StateMachine>) -> Vote {
 async fn forgets(
     raft: &Raft<StateMachine>,
     silence: &Silence<'_>,
+    patience: Duration,
     vote: Vote,
     leader: NodeId,
 ) -> bool {
@@ -114,9 +128,14 @@ async fn forgets(
     }
     let membership = metrics.membership_config.membership();
     let Some(peer) = membership.get_node(&leader) else { return false };
-    if !is_gone(&peer.peer_addr).await || !silence.lasts() {
+    if !is_gone(&peer.peer_addr).await || !silence.reaches(patience).await {
         return false;
     }
+    // Refused before, and now that a heartbeat is missing.
+    if !refuses(&peer.peer_addr).await {
+        return false;
+    }
+    silence.heard.forget(vote, silence.count);
     tracing::info!(leader, "the leader's process is gone");
     // Addressed to the leader itself: nobody stands by it, and the lease is forgotten.
     raft.handle_transfer_leader(TransferLeaderRequest::new(vote, leader, None)).await.is_ok()

@@ -291,6 +291,10 @@ impl Log {
         let oldest = self.segments.first().map_or(0, |oldest| oldest.segment.start);
         let least = self.head.purged.map(|purged| purged.index + 1).or((oldest > 0).then_some(0));
         let first = self.index.first();
+        if first.is_none() && self.head.last != self.head.purged {
+            let detail = format!("entries up to {:?} are missing", self.head.last);
+            return Err(Error::corrupt(WHAT, detail));
+        }
         if let (Some(least), Some(first)) = (least, first)
             && first > least
         {

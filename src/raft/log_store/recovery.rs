@@ -31,41 +31,55 @@ pub(super) fn replay(
     synced: u64,
     log: &mut Log,
 ) -> Result<Option<Tail>> {
-    let (mut end, mut newest) = (0, None);
+    let (mut end, mut newest) = (0, None::<Tail>);
     for (at, &start) in starts.iter().enumerate() {
         if at > 0 && start != end {
             return Err(damaged(files, start, "the segment before it ends at", end));
         }
         let (segment, bytes) = files.read(start)?;
         log.begun(segment.clone());
-        end = replay_segment(&segment, &bytes, log)?;
+        let last = replay_segment(&segment, &bytes, log)?;
+        end = last.end;
         if let Some(next) = starts.get(at + 1) {
             must_reach(files, start, end, *next)?;
         } else {
             judge_tail(files, &segment, &bytes, end)?;
             must_reach(files, start, end, synced)?;
-            newest = Some(files.tail(segment)?);
+            let tail = files.tail(segment)?;
+            put_on_disk(&tail, &bytes, &last)?;
+            newest = Some(tail);
         }
     }
     if starts.is_empty() {
         must_reach(files, 0, 0, synced)?;
     }
     log.replayed(end)?;
-    if let Some(newest) = &newest {
-        // After a crash of the process the last frame may be whole but not synced, and the next one will say that
-        // it is.
-        newest.sync()?;
-    }
     Ok(newest)
 }
 
-/// Replays the frames of a segment until one is not whole; the position there.
-fn replay_segment(segment: &Segment, bytes: &[u8], log: &mut Log) -> Result<u64> {
+/// Where the last whole frame of a segment is.
+struct LastFrame {
+    start: u64,
+    end: u64,
+}
+
+/// After a crash of the process the last frame may be whole but not synced, and the next one will say that it is. It is
+/// written again: where its sync had failed, the kernel takes what it has in memory for written.
+fn put_on_disk(tail: &Tail, bytes: &[u8], last: &LastFrame) -> Result<()> {
+    let at = |position: u64| usize::try_from(position - tail.segment.start).unwrap_or(usize::MAX);
+    let frame = bytes.get(at(last.start)..at(last.end)).unwrap_or_default();
+    tail.rewrite(frame, last.start)?;
+    Ok(tail.sync()?)
+}
+
+/// Replays the frames of a segment until one is not whole; the last before that.
+fn replay_segment(segment: &Segment, bytes: &[u8], log: &mut Log) -> Result<LastFrame> {
     let (mut rest, mut position) = segment::frames(bytes, segment.start);
-    let mut first = true;
+    let (mut first, mut last) = (true, position);
     while let Some(records) = frame::open(rest, segment.nonce, position) {
         replay_records(records, position + FRAME_HEAD_BYTES as u64, first, log)?;
         let length = FRAME_HEAD_BYTES + records.len();
+        last = position;
         position += length as u64;
         rest = rest.get(length..).unwrap_or_default();
         first = false;
@@ -74,7 +88,7 @@ fn replay_segment(segment: &Segment, bytes: &[u8], log: &mut Log) -> Result<u64>
         let detail = format!("the segment at {} has no head", segment.start);
         return Err(Error::corrupt(WHAT, detail));
     }
-    Ok(position)
+    Ok(LastFrame { start: last, end: position })
 }
 
 /// The first frame of a segment repeats what the log says; of the oldest, it is all that is left of what was before.

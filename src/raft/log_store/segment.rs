@@ -87,6 +87,11 @@ impl Tail {
         Ok(self.segment.file.write_all_at(frame, at)?)
     }
 
+    /// Writes bytes again that are there, at a position of the log.
+    pub(super) fn rewrite(&self, bytes: &[u8], position: u64) -> io::Result<()> {
+        self.segment.file.write_all_at(bytes, position - self.segment.start)
+    }
+
     pub(super) fn sync(&self) -> io::Result<()> {
         self.segment.file.sync_data()
     }
@@ -106,9 +111,15 @@ impl Files {
     /// Opens a directory and lists its segments, oldest first.
     pub(super) fn open(dir: &Path, segment_bytes: u64) -> Result<(Files, Vec<u64>)> {
         let lock = lock(dir)?;
+        // A name that a process gave just before it died may not be on disk yet, and nothing may rely on it until it is.
+        File::open(dir)?.sync_all()?;
         let (mut starts, mut spares) = (Vec::new(), Vec::new());
         for entry in fs::read_dir(dir)? {
-            let path = entry?.path();
+            let entry = entry?;
+            if !entry.file_type()?.is_file() {
+                continue;
+            }
+            let path = entry.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             if let Some(start) = name.strip_suffix(SUFFIX) {
                 let number = start.parse().map_err(|_| Error::corrupt(WHAT, path.display()))?;
@@ -173,7 +184,8 @@ impl Files {
     /// go first, the log would have a hole.
     pub(super) fn release(&mut self, segment: &Segment) -> io::Result<()> {
         let path = self.path(segment.start);
-        if self.spares.len() < SPARES_MAX {
+        let is_larger = segment.file.metadata()?.len() > self.segment_bytes;
+        if self.spares.len() < SPARES_MAX && !is_larger {
             let spare = self.dir.join(format!("{SPARE}{:020}", segment.start));
             fs::rename(path, &spare)?;
             self.spares.push(spare);

@@ -564,6 +564,27 @@ async fn damage_in_an_older_file_and_a_missing_file_are_refused() {
     assert_eq!(all(&mut store).await, entries(0..40));
 }
 
+/// Where no entry follows, only the newest segment's head says that there were some.
+#[tokio::test]
+async fn missing_entries_are_missed_where_none_follows() {
+    let dir = dir();
+    let mut store = LogStore::open_with(dir.path(), small_segments()).unwrap();
+    append(&mut store, entries(0..1)).await;
+    let mut term = 1;
+    while segments(dir.path()).len() < 2 {
+        term += 1;
+        store.save_vote(&Vote::new(term, 1)).await.unwrap();
+    }
+    drop(store);
+    let oldest = segments(dir.path()).into_iter().next().unwrap();
+    let aside = dir.path().join("aside");
+    fs::rename(&oldest, &aside).unwrap();
+    assert!(is_corrupt(LogStore::open_with(dir.path(), small_segments())));
+    fs::rename(&aside, &oldest).unwrap();
+    let mut store = LogStore::open_with(dir.path(), small_segments()).unwrap();
+    assert_eq!(all(&mut store).await, entries(0..1));
+}
+
 /// What the log itself cannot tell: its end is missing, cut between two frames or anywhere else.
 #[tokio::test]
 async fn log_that_ends_before_what_was_synced_is_refused() {
@@ -638,11 +659,12 @@ async fn a_segment_that_was_being_begun_is_a_spare() {
     let files = dir.path().join(FILES);
     fs::copy(segment(dir.path()), files.join("spare-new")).unwrap();
     fs::write(files.join("spare-00000000000000000007"), [7; 2000]).unwrap();
+    fs::create_dir(files.join("spare-directory")).unwrap();
     let mut store = LogStore::open_with(dir.path(), small_segments()).unwrap();
     for index in 3..40 {
         append(&mut store, entries(index..index + 1)).await;
     }
-    assert!(spares(dir.path()).is_empty(), "both were used");
+    assert_eq!(spares(dir.path()), [files.join("spare-directory")], "both files were used");
     drop(store);
     let mut store = LogStore::open_with(dir.path(), small_segments()).unwrap();
     assert_eq!(all(&mut store).await, entries(0..40));
