@@ -25,8 +25,8 @@ use super::pool::{Lane, Pool};
 /// has 1024, and nice 10 has 110. A script's time limit goes by the wall clock, and it should not be met by scripts that
 /// met it nowhere near before: with nice 5 a script takes at most three times as long as without, on the busiest machine.
 /// Beside three threads that never sleep on each core, 50 ms of computing take half a second, within the limit of one second;
-/// with nice 10 they would take one and a half. And on a core that is not busy all the time, both leave it to
-/// others as soon as these wake, so that a larger value would gain little.
+/// with nice 10 they would take one and a half. Neither makes the kernel take a core away before a slice
+/// of about 3 ms is over, so that a larger value would gain little: see the row `slow-script` in docs/performance.md.
 const NICE: i32 = 5;
 /// Before a thread is started again that the system has refused.
 const RESTART_PAUSE: Duration = Duration::from_millis(100);

@@ -21,7 +21,8 @@
 //! a quorum. How far the log must reach is noted beside it: see [`synced`].
 //!
 //! **Memory.** Newest payloads stay in memory, up to [`Options::cache_bytes`]; those that are not synced always do.
-//! The state machine and followers that keep up read from there. A read of many entries is bounded in bytes.
+//! The state machine and followers that keep up read from there. What followers and the state machine read at a time is
+//! bounded in bytes; `try_get_log_entries` gives all that it is asked for, by openraft's contract.
 //!
 //! Invariants:
 //! - A callback that reports success runs after the sync of its entries and of all before them.

@@ -87,7 +87,7 @@ impl Drop for Stream {
     }
 }
 
-/// That no leader was heard since so many messages.
+/// That no leader was heard: no message has come since so many had.
 struct Silence<'a> {
     heard: &'a Heard,
     count: u64,
