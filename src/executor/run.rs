@@ -300,18 +300,38 @@ struct Stopwatch {
     /// How long the thread had been on a core when the script was first looked at. It has hardly run by then, and one that
     /// ends before costs no system call.
     computed_before: Cell<Option<Duration>>,
+    /// When its thread last let others have its core.
+    gave_way: Cell<Instant>,
 }
 
 impl Stopwatch {
     fn start(batch: &Rc<Batch>, lane: &Rc<Cell<Lane>>) -> Self {
         let (batch, lane) = (Rc::clone(batch), Rc::clone(lane));
-        Stopwatch { batch, lane, begun: Instant::now(), computed_before: Cell::new(None) }
+        let now = Instant::now();
+        Stopwatch {
+            batch,
+            lane,
+            begun: now,
+            computed_before: Cell::new(None),
+            gave_way: Cell::new(now),
+        }
     }
 
     /// For how long the script has been on a core.
     fn computed(&self) -> Duration {
         let before = self.computed_before.get();
         before.map_or(Duration::ZERO, |before| threads::time_on_core().saturating_sub(before))
+    }
+
+    /// Lets others have the core, now and then, but for as long as the script gets its share.
+    fn give_way(&self, elapsed: Duration) {
+        if self.gave_way.get().elapsed() < threads::GIVE_WAY_EVERY {
+            return;
+        }
+        if self.computed() > elapsed / threads::SHARE {
+            std::thread::yield_now();
+        }
+        self.gave_way.set(Instant::now());
     }
 
     /// Gives the place in the fast lane away, and goes to the slow lane if it is computing that takes so long.
@@ -344,6 +364,12 @@ impl Watch for Stopwatch {
         if elapsed > Duration::from_millis(settings.limits.time_ms) {
             return Err(settings.limits.time_error());
         }
-        if elapsed > settings.slow_after { self.slow_down() } else { Ok(()) }
+        if elapsed > settings.slow_after {
+            self.slow_down()?;
+        }
+        if self.lane.get() == Lane::Slow {
+            self.give_way(elapsed);
+        }
+        Ok(())
     }
 }

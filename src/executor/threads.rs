@@ -3,7 +3,8 @@
 //! **The slow lane's threads are niced**, so that what computes for long gets less of a core than what answers
 //! clients, sends entries, applies them and keeps the lease. On Linux a nice value is a thread's own, though POSIX
 //! says process. A thread inherits it from the one that starts it, and without privileges can only raise it. So threads are
-//! started by the keeper, which is never niced and runs no job; and a thread that was niced never goes back.
+//! started by the keeper, which is never niced and runs no job; and a thread that was niced never goes back. A script
+//! there also yields its core many times in a slice ([`GIVE_WAY_EVERY`]): a thread that wakes waits for no slice to end.
 //!
 //! **No priority is inverted for long.** What a niced thread shares with others it holds for moments: the locks of chains,
 //! pool, counts and the channel to Raft, of the recent rows, and RocksDB's when it takes or drops a snapshot or looks
@@ -25,9 +26,14 @@ use super::pool::{Lane, Pool};
 /// has 1024, and nice 10 has 110. A script's time limit goes by the wall clock, and it should not be met by scripts that
 /// met it nowhere near before: with nice 5 a script takes at most three times as long as without, on the busiest machine.
 /// Beside three threads that never sleep on each core, 50 ms of computing take half a second, within the limit of one second;
-/// with nice 10 they would take one and a half. Neither makes the kernel take a core away before a slice
-/// of about 3 ms is over, so that a larger value would gain little: see the row `slow-script` in docs/performance.md.
+/// with nice 10 they would take one and a half.
 const NICE: i32 = 5;
+/// How often a script on a thread of the slow lane lets others have its core. The kernel lets a thread that computes finish its
+/// slice of about 3 ms before one that wakes, whatever its priority; one that yields has finished it, and waits for another one.
+pub(super) const GIVE_WAY_EVERY: Duration = Duration::from_micros(100);
+/// As long as it has had at least this part of a core: beside threads that never sleep, each yield costs it a slice of
+/// theirs. Without yields, with its nice value, it has a fourth beside one of them.
+pub(super) const SHARE: u32 = 4;
 /// Before a thread is started again that the system has refused.
 const RESTART_PAUSE: Duration = Duration::from_millis(100);
 

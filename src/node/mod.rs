@@ -3,6 +3,7 @@
 //! Writes and script calls go to the executor, on the leader only: [`Error::NotLeader`] means that
 //! nothing was proposed. Reads are served by every node.
 
+mod batched;
 mod clock;
 mod history;
 mod join;
@@ -10,6 +11,7 @@ mod link;
 mod nature;
 mod peer;
 mod read;
+
 mod run;
 mod start;
 mod status;
@@ -42,9 +44,10 @@ use crate::raft::{
     CONNECT_TIMEOUT, Cluster, Leadership as Leads, LogStore, MemberInfo, NodeId, PeerIdentity,
 };
 use crate::storage::{DataDir, Identity, State};
+use batched::Batched;
 use clock::Clock;
 pub use clock::Skew;
-use link::{Hello, Links, TicketAnswer, TicketRequest};
+use link::{Hello, Links, ReadIndex, TicketAnswer, TicketRequest};
 pub use read::Consistency;
 pub use run::DryRun;
 use ticket::Tickets;
@@ -118,6 +121,8 @@ struct Inner {
     nature: Arc<dyn Nature>,
     ready_term: Receiver<Option<u64>>,
     links: Links,
+    /// Who waits for a read index.
+    read_indexes: Batched<ReadIndex>,
     tickets: Tickets,
     clock: Arc<Clock>,
     skew: Sender<Option<Skew>>,

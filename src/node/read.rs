@@ -118,7 +118,9 @@ impl Node {
     /// read by the leader's clock.
     pub(super) async fn linearizable_view(&self) -> Result<(SharedView, u64)> {
         for _ in 0..READ_ATTEMPTS_MAX {
-            let ReadIndex { index, now } = self.read_index().await?;
+            let node = self.clone();
+            let ask = move || node.clone().read_index();
+            let ReadIndex { index, now } = self.0.read_indexes.ask(ask).await?;
             self.0.cluster.applied(index).await?;
             // After the wait; and an installed snapshot may have replaced the state meanwhile.
             let view = self.0.state.view();
@@ -130,7 +132,7 @@ impl Node {
     }
 
     /// Asks the leader, which may be this node, how far the log must be applied.
-    async fn read_index(&self) -> Result<ReadIndex> {
+    async fn read_index(self) -> Result<ReadIndex> {
         let leadership = *self.0.cluster.leadership().borrow();
         if mutant::is(Mutant::LocalRead) && leadership.own_term.is_some()
             || mutant::is(Mutant::FollowerRead) && leadership.own_term.is_none()

@@ -9,6 +9,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
+use super::batched::Batched;
 use super::clock::{self, Clock, Skew, is_skewed};
 use super::link::{Hello, Links, READ_INDEX};
 use super::nature::{System, random_name};
@@ -87,6 +88,7 @@ impl Node {
             history_turns: Arc::new(Semaphore::new(HISTORY_TURNS)),
             stored_identity: Mutex::new(stored),
             links: Links::new(Arc::clone(&identity))?,
+            read_indexes: Batched::default(),
             identity,
             state,
             cluster,

@@ -20,6 +20,7 @@ mod frame;
 mod heard;
 mod log_store;
 mod network;
+mod pipeline;
 mod proposer;
 mod server;
 mod snapshot;

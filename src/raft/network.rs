@@ -4,11 +4,11 @@
 //! order back, many under way. openraft resumes a stream that ends. The time that openraft allows for an
 //! append is its heartbeat interval, which a busy disk easily exceeds; the bound here is our own.
 
-use std::collections::VecDeque;
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt, future::BoxFuture};
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
@@ -22,6 +22,7 @@ use serde::de::DeserializeOwned;
 
 use super::auth::PeerIdentity;
 use super::frame::{Frames, frame};
+use super::pipeline::{Answers, pipeline};
 use super::snapshot;
 use super::traffic::Traffic;
 use super::types::{NodeId, Peer, Snapshot, TypeConfig, Vote};
@@ -150,17 +151,12 @@ impl Link {
         encoding::decode("peer answer", &bytes).map_err(unreachable)
     }
 
-    async fn open_stream<S>(
-        &self,
-        input: S,
-        waiting: Arc<Waiting>,
-    ) -> std::result::Result<reqwest::Response, RpcError>
+    async fn open_stream<S>(&self, requests: S) -> std::result::Result<reqwest::Response, RpcError>
     where
-        S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + 'static,
+        S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
     {
         let traffic = Arc::clone(&self.traffic);
-        let frames = input.map(move |request| {
-            waiting.sent();
+        let frames = requests.map(move |request| {
             let frame = frame(&wire::AppendEntriesRequest::from(request));
             frame.inspect(|frame| traffic.sent(frame.len())).map_err(std::io::Error::other)
         });
@@ -206,46 +202,30 @@ pub(super) fn causes(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// When the appends were sent whose answers are awaited.
-#[derive(Default)]
-struct Waiting(Mutex<VecDeque<Instant>>);
-
-impl Waiting {
-    fn queue(&self) -> std::sync::MutexGuard<'_, VecDeque<Instant>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn sent(&self) {
-        self.queue().push_back(Instant::now());
-    }
-
-    fn answered(&self) {
-        self.queue().pop_front();
-    }
-
-    fn overdue(&self) -> bool {
-        self.queue().front().is_some_and(|sent| sent.elapsed() > APPEND_TIMEOUT)
-    }
-}
-
 /// Reads a stream's answers; ends it where one is overdue. A quiet stream may stay quiet.
-fn answers(
-    response: reqwest::Response,
-    waiting: Arc<Waiting>,
-) -> impl Stream<Item = std::result::Result<StreamAppendResult<TypeConfig>, RpcError>> + Send {
-    let body = Box::pin(response.bytes_stream());
+fn answers<B, E>(
+    body: B,
+    answers: Answers,
+) -> impl Stream<Item = std::result::Result<StreamAppendResult<TypeConfig>, RpcError>> + Send + use<B, E>
+where
+    B: Stream<Item = std::result::Result<Bytes, E>> + Send + Unpin,
+    E: std::fmt::Display,
+{
     let frames = Frames::<_, wire::StreamAppendResult>::new("append answer", body);
-    futures::stream::unfold(Some((frames, waiting)), |state| async move {
-        let (mut frames, waiting) = state?;
+    futures::stream::unfold(Some((frames, answers)), |state| async move {
+        let (mut frames, answers) = state?;
+        answers.done();
         loop {
             match tokio::time::timeout(APPEND_TIMEOUT / 4, frames.next()).await {
                 Ok(Some(Ok(answer))) => {
-                    waiting.answered();
-                    return Some((Ok(answer.into()), Some((frames, waiting))));
+                    let answer = answer.into();
+                    if answers.came(&answer).await {
+                        return Some((Ok(answer), Some((frames, answers))));
+                    }
                 }
                 Ok(Some(Err(error))) => return Some((Err(broken(error)), None)),
                 Ok(None) => return None,
-                Err(_) if waiting.overdue() => {
+                Err(_) if answers.age() > APPEND_TIMEOUT => {
                     return Some((Err(unreachable("an append is overdue")), None));
                 }
                 Err(_) => {}
@@ -286,9 +266,12 @@ impl RaftNetworkV2<TypeConfig> for Link {
             if let Some(refused) = self.refused.take() {
                 tokio::time::sleep(self.pause.saturating_sub(refused.elapsed())).await;
             }
-            let waiting = Arc::new(Waiting::default());
-            match self.open_stream(input, Arc::clone(&waiting)).await {
-                Ok(response) => Ok(answers(response, waiting).boxed()),
+            let (requests, given) = pipeline(input);
+            match self.open_stream(requests).await {
+                Ok(response) => {
+                    let body = Box::pin(response.bytes_stream());
+                    Ok(answers(body, given).boxed())
+                }
                 Err(error) => {
                     self.refused = Some(Instant::now());
                     Err(error)
@@ -352,5 +335,57 @@ impl RaftNetworkV2<TypeConfig> for Link {
 
     fn backoff(&self) -> Option<Backoff> {
         Some(Backoff::new(std::iter::repeat(BACKOFF)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+    use futures::channel::mpsc::unbounded;
+
+    use super::super::types::{Entry, EntryPayload, log_id};
+    use super::*;
+
+    fn request(prev: u64, entries: &[u64]) -> AppendEntriesRequest<TypeConfig> {
+        let entry = |index: &u64| Entry { log_id: log_id(1, *index), payload: EntryPayload::Blank };
+        AppendEntriesRequest {
+            vote: Vote::new_committed(1, 1),
+            prev_log_id: Some(log_id(1, prev)),
+            entries: entries.iter().map(entry).collect(),
+            leader_commit: None,
+        }
+    }
+
+    /// An answer's bytes.
+    fn answer(index: u64) -> std::result::Result<Bytes, std::io::Error> {
+        let matching: StreamAppendResult<TypeConfig> = Ok(Some(log_id(1, index)));
+        Ok(frame(&wire::StreamAppendResult::from(matching)).unwrap())
+    }
+
+    #[test]
+    fn openraft_gets_no_answer_that_it_would_take_for_a_later_one() {
+        let (openraft, input) = unbounded();
+        let (mut requests, given) = pipeline(input);
+        let (follower, body) = unbounded();
+        let mut answers = Box::pin(answers(body, given));
+        openraft.unbounded_send(request(0, &[1])).unwrap();
+        openraft.unbounded_send(request(1, &[])).unwrap();
+        assert!(requests.next().now_or_never().is_some());
+        assert!(requests.next().now_or_never().is_some());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let _guard = runtime.enter();
+        follower.unbounded_send(answer(1)).unwrap();
+        assert!(answers.next().now_or_never().is_none(), "not to the word of a commit behind it");
+        follower.unbounded_send(answer(1)).unwrap();
+        assert!(
+            matches!(answers.next().now_or_never(), Some(Some(Ok(Ok(Some(id))))) if id == log_id(1, 1))
+        );
+        // openraft looks at it until it asks for the next one.
+        openraft.unbounded_send(request(1, &[2])).unwrap();
+        assert!(requests.next().now_or_never().is_none());
+        assert!(answers.next().now_or_never().is_none());
+        assert!(requests.next().now_or_never().is_some());
+        drop(answers);
+        assert!(requests.next().now_or_never().unwrap().is_none(), "the stream is over");
     }
 }

@@ -150,12 +150,17 @@ async fn transfer(State(server): State<Server>, headers: HeaderMap, body: Bytes)
 /// A stream of appends: answered in order, as each is on disk.
 async fn stream(State(server): State<Server>, headers: HeaderMap, body: Body) -> Answer {
     let from = server.identity.check_member(&headers)?;
-    let stream = server.vacancy.stream(from);
+    // It ends with its last answer: until then the leader is heard.
+    let stream = Arc::new(server.vacancy.stream(from));
+    let asks = Arc::clone(&stream);
     let frames = Frames::new("append request", body.into_data_stream()).map(move |frame| {
-        let _until_it_ends = &stream;
+        let _until_it_ends = &asks;
         frame
     });
-    let answers = server.raft.stream_append(requests(frames)).map(move |answer| match answer {
+    let answers = server.raft.stream_append(requests(frames)).inspect(move |_| {
+        let _until_it_ends = &stream;
+    });
+    let answers = answers.map(move |answer| match answer {
         Ok(answer) => {
             if answer.is_ok() {
                 server.heard.note();

@@ -38,6 +38,9 @@ const PREAMBLE_BYTES: usize = 32;
 const MAGIC: [u8; 8] = *b"KVDBLOG\x01";
 /// By how much a file grows at a time.
 const STEP_BYTES: u64 = 256 << 10;
+/// In which pieces: a page of memory, and a block of most file systems.
+const PIECE_BYTES: u64 = ZEROS.len() as u64;
+const ZEROS: [u8; 4096] = [0; 4096];
 /// Spares that are kept.
 const SPARES_MAX: usize = 8;
 /// How the name of a segment ends, and how that of a spare begins.
@@ -74,17 +77,27 @@ pub(super) struct Tail {
 }
 
 impl Tail {
-    /// Seals a frame and writes it at a position of the log, with zeros behind it where the file must grow.
-    pub(super) fn write(&mut self, frame: &mut Vec<u8>, position: u64) -> Result<()> {
+    /// Seals a frame and writes it at a position of the log, where the file must grow first.
+    pub(super) fn write(&mut self, frame: &mut [u8], position: u64) -> Result<()> {
         frame::seal(frame, self.segment.nonce, position)?;
         let at = position - self.segment.start;
         let end = at + frame.len() as u64;
         if end > self.room {
-            self.room = end.next_multiple_of(STEP_BYTES).min(self.segment_bytes.max(end));
-            let grown = usize::try_from(self.room - at).map_err(io::Error::other)?;
-            frame.resize(grown, 0);
+            self.grow(end.next_multiple_of(STEP_BYTES).min(self.segment_bytes.max(end)))?;
         }
         Ok(self.segment.file.write_all_at(frame, at)?)
+    }
+
+    /// Appends zeros up to a length. In small pieces: the kernel keeps a large one as one piece of memory, and counts all
+    /// of it as written whenever a part of it is.
+    fn grow(&mut self, room: u64) -> io::Result<()> {
+        while self.room < room {
+            let piece = (PIECE_BYTES - self.room % PIECE_BYTES).min(room - self.room);
+            let zeros = ZEROS.get(..usize::try_from(piece).unwrap_or(0)).unwrap_or(&ZEROS);
+            self.segment.file.write_all_at(zeros, self.room)?;
+            self.room += zeros.len() as u64;
+        }
+        Ok(())
     }
 
     /// Writes bytes again that are there, at a position of the log.
