@@ -222,7 +222,7 @@ table! {
         script_memory_bytes: usize = 32 << 20, "KVDB_SCRIPT_MEMORY_BYTES", "N";
         /// What a script may print, in bytes. Default: 8388608 (8 MiB).
         script_output_bytes: usize = 8 << 20, "KVDB_SCRIPT_OUTPUT_BYTES", "N";
-        /// Threads that run scripts and writes. Scripts that compute for long have as many more, of a lower
+        /// Threads that run scripts and writes. Scripts that compute for long have their own, of a lower
         /// priority. Default: the number of processors.
         executor_threads: usize = processors(), "KVDB_EXECUTOR_THREADS", "N";
         /// How often a leader shows that it lives, in milliseconds. Default: 100.
