@@ -302,6 +302,8 @@ struct Stopwatch {
     computed_before: Cell<Option<Duration>>,
     /// When its thread last let others have its core.
     gave_way: Cell<Instant>,
+    /// Since when its share is counted, and how long the script had been on a core by then.
+    share_since: Cell<(Instant, Duration)>,
 }
 
 impl Stopwatch {
@@ -314,6 +316,7 @@ impl Stopwatch {
             begun: now,
             computed_before: Cell::new(None),
             gave_way: Cell::new(now),
+            share_since: Cell::new((now, Duration::ZERO)),
         }
     }
 
@@ -324,14 +327,20 @@ impl Stopwatch {
     }
 
     /// Lets others have the core, now and then, but for as long as the script gets its share.
-    fn give_way(&self, elapsed: Duration) {
+    fn give_way(&self) {
         if self.gave_way.get().elapsed() < threads::GIVE_WAY_EVERY {
             return;
         }
-        if self.computed() > elapsed / threads::SHARE {
+        let (since, computed_by_then) = self.share_since.get();
+        let (length, computed) = (since.elapsed(), self.computed());
+        if computed.saturating_sub(computed_by_then) > length / threads::SHARE {
             std::thread::yield_now();
         }
-        self.gave_way.set(Instant::now());
+        let now = Instant::now();
+        self.gave_way.set(now);
+        if length > threads::SHARE_TIME {
+            self.share_since.set((now, computed));
+        }
     }
 
     /// Gives the place in the fast lane away, and goes to the slow lane if it is computing that takes so long.
@@ -368,7 +377,7 @@ impl Watch for Stopwatch {
             self.slow_down()?;
         }
         if self.lane.get() == Lane::Slow {
-            self.give_way(elapsed);
+            self.give_way();
         }
         Ok(())
     }

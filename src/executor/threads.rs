@@ -4,7 +4,7 @@
 //! clients, sends entries, applies them and keeps the lease. On Linux a nice value is a thread's own, though POSIX
 //! says process. A thread inherits it from the one that starts it, and without privileges can only raise it. So threads are
 //! started by the keeper, which is never niced and runs no job; and a thread that was niced never goes back. A script
-//! there also yields its core many times in a slice ([`GIVE_WAY_EVERY`]): a thread that wakes waits for no slice to end.
+//! there also yields its core many times in a slice ([`GIVE_WAY_EVERY`]), while it has more of it than its share.
 //!
 //! **No priority is inverted for long.** What a niced thread shares with others it holds for moments: the locks of chains,
 //! pool, counts and the channel to Raft, of the recent rows, and RocksDB's when it takes or drops a snapshot or looks
@@ -34,6 +34,8 @@ pub(super) const GIVE_WAY_EVERY: Duration = Duration::from_micros(100);
 /// As long as it has had at least this part of a core: beside threads that never sleep, each yield costs it a slice of
 /// theirs. Without yields, with its nice value, it has a fourth beside one of them.
 pub(super) const SHARE: u32 = 4;
+/// Over which it is counted: others may come and go while a script runs.
+pub(super) const SHARE_TIME: Duration = Duration::from_millis(20);
 /// Before a thread is started again that the system has refused.
 const RESTART_PAUSE: Duration = Duration::from_millis(100);
 

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 
 /// Questions under way at a time: with two, who comes just after a question was asked waits half as long as with one.
 const ASKING_MAX: usize = 2;
-/// Where they are all older than this, whoever comes does not wait for them: what they ask may be gone.
+/// Where they are all older than this, who comes then asks again, for all who wait: what they ask may be gone.
 const PATIENCE: Duration = Duration::from_millis(100);
 
 /// Who waits for an answer of one kind. Cheap to clone.

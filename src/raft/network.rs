@@ -362,6 +362,9 @@ mod tests {
         Ok(frame(&wire::StreamAppendResult::from(matching)).unwrap())
     }
 
+    /// A paused leader that another had followed went on with old answers of its followers in its sockets. The first
+    /// one committed an entry, and the word of that, made for the other follower, was taken for answered by that one's
+    /// old answer: it confirmed a read that came after the pause.
     #[test]
     fn openraft_gets_no_answer_that_it_would_take_for_a_later_one() {
         let (openraft, input) = unbounded();

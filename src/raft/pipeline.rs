@@ -5,7 +5,7 @@
 //! equal (`InflightAppendQueue::drain_acked`). A request that only tells how far the log is committed ends where the one
 //! before it ends. So the answer to the one before, sent long ago by a follower that serves another leader by
 //! now, would confirm a read that came since. Where such a request is under way, the answer to the one before it is left
-//! out: the next one says the same, a round trip later at most. And while openraft has an answer, no request is taken
+//! out: the next one says the same. And while openraft has an answer, no request is taken
 //! from it.
 //!
 //! **A stream that is over takes no more requests.** openraft makes the requests of all streams to a follower from one

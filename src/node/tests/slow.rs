@@ -128,7 +128,8 @@ async fn a_long_script_gets_its_share_of_a_busy_machine() {
     let spinners = Spinners::start(2 * cores);
     let beside = least(&node, &bucket).await;
     drop(spinners);
-    // Its nice value leaves it a seventh of a core beside two; where other tests run, a tenth.
-    assert!(beside < 14 * alone, "{alone:?} alone, {beside:?} beside two threads on each core");
+    // Its nice value leaves it a seventh of a core beside two, and less where other tests run. With a yield each time it
+    // met its limit.
+    assert!(beside < 20 * alone, "{alone:?} alone, {beside:?} beside two threads on each core");
     node.shutdown().await.unwrap();
 }

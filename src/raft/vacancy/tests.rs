@@ -169,6 +169,7 @@ fn until<T>(what: &str, mut holds: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+/// Where the stream ended before its last answer was given, that answer counted as the leader heard again.
 #[test]
 fn a_leader_whose_process_is_gone_is_not_waited_for() {
     let (dir, addresses) = (tempfile::tempdir().unwrap(), free_addresses(3));
