@@ -17,9 +17,7 @@ const READY: Duration = Duration::from_secs(30);
 const ATTEMPTS: usize = 3;
 
 /// Entries that stay in the log behind a snapshot where the benchmark has a follower come back by one.
-const BENCH_KEEP_ENTRIES: u64 = 100;
-/// Bytes a second of its snapshot: sent and checked as fast as can be, it takes what two cores have.
-const BENCH_SNAPSHOT_PACE: u64 = 64 << 20;
+pub const BENCH_KEEP_ENTRIES: u64 = 100;
 
 /// What a cluster is started with.
 #[derive(Clone, Debug)]
@@ -59,14 +57,7 @@ impl Launch {
     /// All ways in which the benchmark starts clusters, which campaigns can start theirs in, too.
     #[must_use]
     pub fn benchmarks() -> [Launch; 2] {
-        [Launch::of(3), Launch::bench_rejoin()]
-    }
-
-    /// That of its row `rejoin`.
-    #[must_use]
-    pub fn bench_rejoin() -> Launch {
-        let launch = Launch::of(3).keep_entries(BENCH_KEEP_ENTRIES);
-        launch.flag("--snapshot-bytes-per-second", BENCH_SNAPSHOT_PACE)
+        [Launch::of(3), Launch::of(3).keep_entries(BENCH_KEEP_ENTRIES)]
     }
 
     /// Starts it and waits until all nodes are ready and agree on a leader.

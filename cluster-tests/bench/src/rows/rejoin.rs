@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use cluster_tests::launch::Launch;
+use cluster_tests::launch::{BENCH_KEEP_ENTRIES, Launch};
 use cluster_tests::status::Status;
 use cluster_tests::wait::holds;
 use kvdb::bench::{Pace, Plan};
@@ -30,7 +30,7 @@ pub(super) fn rejoin(lab: &mut Lab) -> Result<Measured, String> {
     lab.clear();
     let keys = lab.settings.scaled(1 << 20, 1 << 16);
     // Few entries stay in the log, or the follower would catch up from it.
-    let mut ours = lab.start_ours("rejoin", &Launch::bench_rejoin())?;
+    let mut ours = lab.start_ours("rejoin", &Launch::of(3).keep_entries(BENCH_KEEP_ENTRIES))?;
     let leader = ours.leader_id()?;
     let away = ours.cluster.others(leader).pop().ok_or("no follower")?;
     let known = status(lab, &ours, away)?.last_log_index.unwrap_or(0);
