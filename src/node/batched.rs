@@ -155,6 +155,18 @@ mod tests {
         callers
     }
 
+    /// As many callers as there are places to ask in, each with a question of its own.
+    async fn all_places(
+        batched: &Batched<usize>,
+        oracle: &Arc<Oracle>,
+    ) -> Vec<tokio::task::JoinHandle<Result<usize>>> {
+        let mut under_way = Vec::new();
+        for _ in 0..ASKING_MAX {
+            under_way.extend(callers(batched, oracle, 1).await);
+        }
+        under_way
+    }
+
     async fn told(callers: Vec<tokio::task::JoinHandle<Result<usize>>>) -> Vec<usize> {
         join_all(callers).await.into_iter().map(|told| told.unwrap().unwrap()).collect()
     }
@@ -162,10 +174,7 @@ mod tests {
     #[tokio::test]
     async fn those_who_come_meanwhile_share_the_next_question() {
         let (batched, oracle) = (Batched::default(), Oracle::new());
-        let mut under_way = Vec::new();
-        for _ in 0..ASKING_MAX {
-            under_way.extend(callers(&batched, &oracle, 1).await);
-        }
+        let under_way = all_places(&batched, &oracle).await;
         let late = callers(&batched, &oracle, 50).await;
         assert_eq!(
             oracle.asked(),
@@ -184,10 +193,7 @@ mod tests {
     #[tokio::test]
     async fn who_goes_takes_nothing_from_the_others() {
         let (batched, oracle) = (Batched::default(), Oracle::new());
-        let mut under_way = Vec::new();
-        for _ in 0..ASKING_MAX {
-            under_way.extend(callers(&batched, &oracle, 1).await);
-        }
+        let mut under_way = all_places(&batched, &oracle).await;
         let stays = callers(&batched, &oracle, 1).await;
         // Gone: the one that began to ask, and one that waits.
         let first = under_way.remove(0);
@@ -205,9 +211,7 @@ mod tests {
     #[tokio::test]
     async fn a_question_that_hangs_is_not_waited_for() {
         let (batched, oracle) = (Batched::default(), Oracle::new());
-        for _ in 0..ASKING_MAX {
-            callers(&batched, &oracle, 1).await;
-        }
+        all_places(&batched, &oracle).await;
         assert_eq!(callers(&batched, &oracle, 2).await.len(), 2);
         assert_eq!(oracle.asked(), ASKING_MAX);
         batched.waiting().asked -= 2 * PATIENCE;
