@@ -11,7 +11,6 @@ mod link;
 mod nature;
 mod peer;
 mod read;
-
 mod run;
 mod start;
 mod status;

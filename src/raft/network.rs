@@ -343,18 +343,9 @@ mod tests {
     use futures::FutureExt;
     use futures::channel::mpsc::unbounded;
 
-    use super::super::types::{Entry, EntryPayload, log_id};
+    use super::super::testing::append;
+    use super::super::types::log_id;
     use super::*;
-
-    fn request(prev: u64, entries: &[u64]) -> AppendEntriesRequest<TypeConfig> {
-        let entry = |index: &u64| Entry { log_id: log_id(1, *index), payload: EntryPayload::Blank };
-        AppendEntriesRequest {
-            vote: Vote::new_committed(1, 1),
-            prev_log_id: Some(log_id(1, prev)),
-            entries: entries.iter().map(entry).collect(),
-            leader_commit: None,
-        }
-    }
 
     /// An answer's bytes.
     fn answer(index: u64) -> std::result::Result<Bytes, std::io::Error> {
@@ -371,8 +362,8 @@ mod tests {
         let (mut requests, given) = pipeline(input);
         let (follower, body) = unbounded();
         let mut answers = Box::pin(answers(body, given));
-        openraft.unbounded_send(request(0, &[1])).unwrap();
-        openraft.unbounded_send(request(1, &[])).unwrap();
+        openraft.unbounded_send(append(0, 1)).unwrap();
+        openraft.unbounded_send(append(1, 1)).unwrap();
         assert!(requests.next().now_or_never().is_some());
         assert!(requests.next().now_or_never().is_some());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
@@ -384,7 +375,7 @@ mod tests {
             matches!(answers.next().now_or_never(), Some(Some(Ok(Ok(Some(id))))) if id == log_id(1, 1))
         );
         // openraft looks at it until it asks for the next one.
-        openraft.unbounded_send(request(1, &[2])).unwrap();
+        openraft.unbounded_send(append(1, 2)).unwrap();
         assert!(requests.next().now_or_never().is_none());
         assert!(answers.next().now_or_never().is_none());
         assert!(requests.next().now_or_never().is_some());

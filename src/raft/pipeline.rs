@@ -5,8 +5,7 @@
 //! equal (`InflightAppendQueue::drain_acked`). A request that only tells how far the log is committed ends where the one
 //! before it ends. So the answer to the one before, sent long ago by a follower that serves another leader by
 //! now, would confirm a read that came since. Where such a request is under way, the answer to the one before it is left
-//! out: the next one says the same. And while openraft has an answer, no request is taken
-//! from it.
+//! out: the next one says the same. And while openraft has an answer, no request is taken from it.
 //!
 //! **A stream that is over takes no more requests.** openraft makes the requests of all streams to a follower from one
 //! state, and HTTP/2 may keep a body for a while whose answers nobody reads.
@@ -196,17 +195,14 @@ mod tests {
     use futures::channel::mpsc::{UnboundedSender, unbounded};
     use openraft::raft::StreamAppendError;
 
+    use super::super::testing::append;
     use super::*;
-    use crate::raft::types::{self, Entry, EntryPayload, Vote};
+    use crate::raft::types::{self, Vote};
 
     type Request = AppendEntriesRequest<TypeConfig>;
 
     fn log_id(index: u64) -> LogId {
         types::log_id(1, index)
-    }
-
-    fn blank(index: u64) -> Entry {
-        Entry { log_id: log_id(index), payload: EntryPayload::Blank }
     }
 
     fn matching(index: u64) -> StreamAppendResult<TypeConfig> {
@@ -229,10 +225,7 @@ mod tests {
 
         /// openraft has a request with the entries from one index up to another.
         fn make(&self, prev: u64, last: u64) {
-            let entries = (prev + 1..=last).map(blank).collect();
-            let (vote, prev_log_id) = (Vote::new_committed(1, 1), Some(log_id(prev)));
-            let request = Request { vote, prev_log_id, entries, leader_commit: None };
-            self.openraft.unbounded_send(request).unwrap();
+            self.openraft.unbounded_send(append(prev, last)).unwrap();
         }
 
         /// Whether one is sent now.

@@ -13,10 +13,21 @@ use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{OptionalSend, RaftNetworkFactory, RaftNetworkV2, RaftSnapshotBuilder};
 
 use super::types::{
-    EntryPayload, LogId, NodeId, Peer, Response, Snapshot, SnapshotMeta, StoredMembership,
-    TypeConfig, Vote,
+    Entry, EntryPayload, LogId, NodeId, Peer, Response, Snapshot, SnapshotMeta, StoredMembership,
+    TypeConfig, Vote, log_id,
 };
 use crate::kv::Outcome;
+
+/// What a leader of term 1 sends that has these entries after the one before: none, where that is the last.
+pub(super) fn append(prev: u64, last: u64) -> AppendEntriesRequest<TypeConfig> {
+    let blank = |index| Entry { log_id: log_id(1, index), payload: EntryPayload::Blank };
+    AppendEntriesRequest {
+        vote: Vote::new_committed(1, 1),
+        prev_log_id: Some(log_id(1, prev)),
+        entries: (prev + 1..=last).map(blank).collect(),
+        leader_commit: None,
+    }
+}
 
 /// Applies nothing, and answers a command with its log index as the revision.
 #[derive(Default)]
